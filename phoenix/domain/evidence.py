@@ -1,0 +1,142 @@
+"""What was built, and the proof: criterion → tests → result → commits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from phoenix.domain.frozen import Commit, Digest, Frozen, Text
+
+Outcome = Literal["passed", "failed", "error", "skipped", "missing"]
+
+
+class TestResult(Frozen):
+    """The result of one test in one execution. `message` is the failure's text, capped."""
+
+    __test__ = False
+
+    id: Text
+    """A pytest node id, relative to the repository."""
+    outcome: Outcome
+    seconds: float = Field(default=0.0, ge=0)
+    message: str = ""
+
+
+class SuiteResult(Frozen):
+    """One execution of a test command in a sandbox."""
+
+    command: str
+    exit_code: int | None
+    tests: list[TestResult] = []
+    output: str = ""
+    """Head and tail of what it printed."""
+
+    def outcome(self, test_id: str) -> Outcome:
+        """Return the outcome of one test, `missing` when it did not run."""
+        return next((t.outcome for t in self.tests if t.id == test_id), "missing")
+
+
+class SealedFile(Frozen):
+    """One acceptance test file, out of the coder's reach."""
+
+    path: Text
+    content: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class SealedTest(Frozen):
+    """A test that decides a criterion. `red` when it was seen to fail before the code existed."""
+
+    id: Text
+    criterion: str
+    red: bool
+
+
+class Sealed(Frozen):
+    """Acceptance tests, written before the code and hashed."""
+
+    contract: Digest
+    base: Commit
+    """The contract commit, on which every test was seen."""
+    files: list[SealedFile] = []
+    tests: list[SealedTest] = []
+
+
+TaskStatus = Literal["waiting", "running", "done", "failed", "blocked"]
+
+
+class TaskResult(Frozen):
+    """How one task ended. `commit` is its own branch's head; `merged` the integration commit."""
+
+    task: str
+    status: TaskStatus
+    summary: str = ""
+    commit: Commit | None = None
+    merged: Commit | None = None
+    files: list[str] = []
+    reason: str = ""
+    rounds: int = 0
+    """How often checks or review sent it back."""
+
+
+class CriterionTests(Frozen):
+    """Tests that someone says decide a criterion."""
+
+    criterion: str
+    tests: list[str] = Field(min_length=1)
+
+
+class Build(Frozen):
+    """A state of the code that is ready to be verified."""
+
+    spec: Digest
+    plan: Digest | None = None
+    sealed: Digest | None = None
+    base: Commit
+    commit: Commit
+    tasks: list[TaskResult] = []
+    declared: list[CriterionTests] = []
+    """On the short path: the tests the coder names for each criterion."""
+    round: int = 1
+
+
+class CriterionEvidence(Frozen):
+    """The proof for one criterion."""
+
+    criterion: str
+    text: str
+    holds: bool
+    source: Literal["sealed", "declared"]
+    """Who wrote its tests: the test author before the code, or the coder with it."""
+    tests: list[TestResult] = []
+    tasks: list[str] = []
+    commits: list[Commit] = []
+
+
+class Evidence(Frozen):
+    """The outcome of one verification in a clean checkout and a fresh sandbox."""
+
+    build: Digest
+    spec: Digest
+    commit: Commit
+    criteria: list[CriterionEvidence]
+    suite: SuiteResult
+    """All tests of the repository."""
+    problems: list[str] = []
+    """What is wrong beside red criteria, such as a failing test of the repository's own."""
+    passed: bool
+    sandbox: str = ""
+    round: int = 1
+
+
+class Delivery(Frozen):
+    """What the user receives."""
+
+    evidence: Digest
+    branch: str
+    commit: Commit
+    repository: str
+    """Path of the repository that holds the branch."""
+    report: str = ""
+    """Path of the evidence report."""

@@ -1,0 +1,1 @@
+"""Structured logs. Log events are words with keys, never sentences."""
