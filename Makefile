@@ -1,0 +1,60 @@
+# Everything a newcomer or CI needs. `make demo` and `make test` set up what they need.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TESTS ?= tests
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lint types imports security docs lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## Make .venv from the hash-pinned requirements
+
+$(VENV)/.ready: requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Phoenix needs Python 3.11 or newer; point PYTHON at one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up .venv (once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if command -v uv >/dev/null 2>&1 && uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt 2>/dev/null; then :; \
+		else $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt; fi
+	@$(BIN)/python -c "import pathlib, site; pathlib.Path(site.getsitepackages()[0], 'phoenix-checkout.pth').write_text(str(pathlib.Path.cwd()) + '\n')"
+	@printf '#!%s\nfrom phoenix.cli.app import main\n\nmain()\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/phoenix && chmod +x $(BIN)/phoenix
+	@touch $@
+
+demo: setup ## Run the bundled project from requirement to delivered branch; no key, no server
+	@$(BIN)/phoenix demo
+
+test: setup ## Run all tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+check: setup lint types imports security docs ## The gate: format, lint, types, imports, security, docs
+
+format: setup ## Format the code
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lint: setup
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: setup
+	@$(BIN)/mypy
+
+imports: setup
+	@$(BIN)/lint-imports
+
+security: setup
+	@$(BIN)/bandit -q -c pyproject.toml -r phoenix
+
+docs: setup ## Build the documentation, strictly
+	@NO_MKDOCS_2_WARNING=true DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build -q --strict
+
+lock: ## Lock the dependencies and export the requirements (needs Poetry 2 with its export plugin)
+	poetry lock
+	poetry export -o requirements/runtime.txt
+	poetry export --with dev,docs -o requirements/dev.txt
+
+clean: ## Remove what was made
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .hypothesis
