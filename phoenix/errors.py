@@ -32,6 +32,7 @@ PhoenixError
 │   ├── ModelRateLimited
 │   ├── ModelUnavailable
 │   ├── ModelRefusedKey
+│   ├── ModelRejected
 │   ├── BudgetSpent
 │   ├── RecordingMissing
 │   └── RecordingMismatch
@@ -226,6 +227,10 @@ class ModelUnavailable(ModelError):
 
 class ModelRefusedKey(ModelError):
     """The provider refuses the API key."""
+
+
+class ModelRejected(ModelError):
+    """The provider refuses the request as it is."""
 
 
 class BudgetSpent(ModelError):

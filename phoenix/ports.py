@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
-from phoenix.domain.evidence import SuiteResult, TestResult
+from phoenix.domain.evidence import Build, Delivery, Evidence, SuiteResult, TestResult
 from phoenix.domain.frozen import Frozen
-from phoenix.domain.run import Event, Run, Usage
+from phoenix.domain.plan import Plan
+from phoenix.domain.project import Path as ProjectPath
+from phoenix.domain.run import Event, ModelCall, Run, Usage
+from phoenix.domain.spec import Spec
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -211,10 +214,22 @@ class Caller:
     """Empty for work on the whole project; else such as `T3` or `T3/review`."""
 
 
+class UsageLog(Protocol):
+    """What the model calls of one project used; a call's row outlives a crash of the step around it."""
+
+    async def add(self, call: ModelCall) -> None:
+        """Record one answered call."""
+
+    async def total(self) -> Usage:
+        """Return the sum over the project; its cost is None when a call's price is unknown."""
+
+
 class Models(Protocol):
     """The models of one run: counted, priced, within budget, recorded."""
 
     name: str
+    is_recording: bool
+    """Answers are replayed from a file; screens say so."""
 
     def chat(self, caller: Caller) -> BaseChatModel:
         """Return a chat model that counts its calls as this caller's; it can bind tools."""
@@ -298,6 +313,28 @@ class Harness(Protocol):
 
 
 @dataclass(frozen=True)
+class Parcel:
+    """All that a delivery is made of."""
+
+    title: str
+    requirement: str
+    spec: Spec
+    plan: Plan | None
+    build: Build
+    evidence: Evidence
+    log: Sequence[tuple[str, str]]
+    """(id, subject) of the delivered commits, oldest first."""
+    usage: Usage
+
+
+class Outlet(Protocol):
+    """Hands finished work to its user."""
+
+    async def deliver(self, parcel: Parcel) -> Delivery:
+        """Make the branch and the evidence report. Idempotent: the same parcel gives the same delivery."""
+
+
+@dataclass(frozen=True)
 class Ports:
     """What a running step may use: LangGraph's runtime context of every Phoenix graph."""
 
@@ -311,8 +348,9 @@ class Ports:
     sandboxes: Sandboxes
     provisioner: Provisioner
     harness: Harness
-    reports: Path
-    """Folder where evidence reports of this project go."""
+    outlet: Outlet
+    path: ProjectPath = "auto"
+    """The way the user chose for the project."""
     budget_usd: Decimal | None = None
 
 

@@ -43,6 +43,21 @@ class Usage(Frozen):
         )
 
 
+class ModelCall(Frozen):
+    """One answered model call. `cost_usd` is None when the price is unknown."""
+
+    agent: str
+    task: str = ""
+    model: str
+    """As `provider:model`; in a replay the one that was recorded."""
+    input_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0)
+    cost_usd: Decimal | None = None
+    recorded: bool = False
+    """It was replayed: the figures are those of the recording, and nothing was spent."""
+    seconds: float = Field(default=0.0, ge=0)
+
+
 class Project(Frozen):
     """A requirement on its way. `options` are the launch options, without secrets."""
 
