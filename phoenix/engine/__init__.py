@@ -1,0 +1,1 @@
+"""Use cases and the worker's loop: launch, advance, decide, resume, cancel."""

@@ -1,0 +1,74 @@
+"""What it takes to start a project, and how one looks from outside."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from phoenix.domain.approval import Approval
+from phoenix.domain.frozen import Frozen
+from phoenix.domain.project import MAX_REQUIREMENT_CHARS, Path, Request
+from phoenix.domain.run import Project, Run, Usage
+from phoenix.errors import BudgetInvalid, RequirementInvalid
+
+TITLE_CHARS = 80
+
+
+class Launch(Frozen):
+    """A project to start. `input` goes to the flow as it is; without it the flow gets a `Request`."""
+
+    requirement: str
+    model: str
+    repository: str | None = None
+    approvals: str = "ask"
+    """`ask`, `auto`, or a comma list of the gates a person decides."""
+    path: Path = "auto"
+    budget_usd: Decimal | None = None
+    flow: str = "develop"
+    title: str = ""
+    """Empty takes the requirement's first line."""
+    input: dict[str, Any] | None = None
+
+    def checked(self) -> Launch:
+        """Return the launch with its title filled in.
+
+        Raises:
+            RequirementInvalid: the requirement is empty or too long.
+            BudgetInvalid: the budget is not a positive amount.
+        """
+        text = self.requirement.strip()
+        if not text:
+            raise RequirementInvalid(
+                "The requirement is empty.", field="requirement", hint="Say what to build."
+            )
+        if len(text) > MAX_REQUIREMENT_CHARS:
+            raise RequirementInvalid(
+                f"The requirement has {len(text)} characters; {MAX_REQUIREMENT_CHARS} are allowed.",
+                field="requirement",
+                hint="Put details into files of the repository and refer to them.",
+            )
+        if self.budget_usd is not None and not (self.budget_usd.is_finite() and self.budget_usd > 0):
+            raise BudgetInvalid(field="budget_usd", hint="Give an amount above 0, such as 5.")
+        title = self.title.strip() or text.splitlines()[0].strip()
+        return self.model_copy(update={"title": title[:TITLE_CHARS]})
+
+    def flow_input(self) -> dict[str, Any]:
+        """Return the JSON that the flow starts with."""
+        if self.input is not None:
+            return self.input
+        request = Request(text=self.requirement, repository=self.repository, path=self.path)
+        return request.model_dump(mode="json")
+
+
+class Overview(Frozen):
+    """A project at a glance."""
+
+    project: Project
+    run: Run
+    """The project's own run."""
+    children: list[Run] = []
+    approvals: list[Approval] = []
+    """Open ones, oldest first."""
+    usage: Usage = Usage()
+    artifacts: dict[str, dict[str, Any]] = {}
+    """The latest of each kind (`spec`, `plan`, `evidence`, `delivery`, ...), as JSON."""
