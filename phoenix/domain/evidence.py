@@ -21,6 +21,10 @@ class TestResult(Frozen):
     outcome: Outcome
     seconds: float = Field(default=0.0, ge=0)
     message: str = ""
+    error: str = ""
+    """Name of the exception that ended it, such as `AssertionError`."""
+    where: str = ""
+    """The repository's file that the exception came from last; empty when none had a part in it."""
 
 
 class SuiteResult(Frozen):
