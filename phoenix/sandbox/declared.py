@@ -1,0 +1,188 @@
+"""Read what a Python project declares to need. The files are foreign text: nothing of them is run."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import stat
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+FILE_BYTES = 1024**2
+REQUIREMENTS = 300
+GROUPS = frozenset({"test", "tests", "testing", "dev"})
+FILES = (
+    "requirements.txt",
+    "requirements-dev.txt",
+    "requirements-test.txt",
+    "requirements-tests.txt",
+    "requirements_dev.txt",
+    "requirements_test.txt",
+    "dev-requirements.txt",
+    "test-requirements.txt",
+)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Requirements in a stable order, and what was left out, with the reason."""
+
+    requirements: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass
+class _Found:
+    own_name: str = ""
+    requirements: set[str] = field(default_factory=set)
+    ignored: list[str] = field(default_factory=list)
+
+    def add(self, text: Any, source: str) -> Requirement | None:
+        """Take one requirement; return it instead when it names the project itself."""
+        requirement = _parse(text)
+        if isinstance(requirement, str):
+            self.ignored.append(f"{source}: {str(text)[:200]!r}: {requirement}")
+            return None
+        if self.own_name and canonicalize_name(requirement.name) == self.own_name:
+            return requirement
+        self.requirements.add(_canonical(requirement))
+        return None
+
+
+def read_declared(workspace: Path) -> Declared:
+    """Return the run-time and test requirements of a project.
+
+    Read are pyproject.toml (dependencies, and the extras and groups named test, tests, testing or dev),
+    setup.cfg's declarative part, and the usual requirements files in the top folder.
+    """
+    found = _Found()
+    _pyproject(workspace, found)
+    _setup_cfg(workspace, found)
+    for name in FILES:
+        for line in _lines(_read(workspace / name)):
+            found.add(line, name)
+    wanted = sorted(found.requirements)
+    if len(wanted) > REQUIREMENTS:
+        found.ignored.append(f"{len(wanted) - REQUIREMENTS} requirements beyond the first {REQUIREMENTS}")
+    return Declared(tuple(wanted[:REQUIREMENTS]), tuple(found.ignored))
+
+
+def _parse(text: Any) -> Requirement | str:
+    """Return a requirement, or why it is refused.
+
+    Only a name, extras, versions and a marker pass, so that nothing a project writes can be an option
+    of pip, a path or an address. `===` is refused since it takes any text for a version.
+    """
+    if not isinstance(text, str):
+        return "not text"
+    if text.lstrip().startswith("-"):
+        return "options of pip are not taken from a project"
+    try:
+        requirement = Requirement(text.strip())
+    except (InvalidRequirement, RecursionError):
+        return "not a requirement by name (addresses and paths are not installed)"
+    if requirement.url:
+        return "addresses and paths are not installed"
+    if any(s.operator == "===" for s in requirement.specifier):
+        return "=== is not supported"
+    return requirement
+
+
+def _canonical(requirement: Requirement) -> str:
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    marker = f"; {requirement.marker}" if requirement.marker else ""
+    return f"{canonicalize_name(requirement.name)}{extras}{requirement.specifier}{marker}"
+
+
+def _pyproject(workspace: Path, found: _Found) -> None:
+    try:
+        data = tomllib.loads(_read(workspace / "pyproject.toml"))
+    except (tomllib.TOMLDecodeError, RecursionError):
+        found.ignored.append("pyproject.toml: not valid TOML")
+        return
+    project = _table(data.get("project"))
+    found.own_name = canonicalize_name(str(project.get("name", "")))
+    extras = _table(project.get("optional-dependencies"))
+    groups = _table(data.get("dependency-groups"))
+    for item in _items(project.get("dependencies")):
+        found.add(item, "pyproject.toml")
+    for name in extras:
+        if name.lower() in GROUPS:
+            _extra(name, extras, found, seen=set())
+    for name in groups:
+        if name.lower() in GROUPS:
+            _group(name, groups, extras, found, seen=set())
+
+
+def _extra(name: str, extras: dict[str, Any], found: _Found, seen: set[str]) -> None:
+    """Take an extra; one that names the project itself means its other extras."""
+    if name in seen:
+        return
+    seen.add(name)
+    for item in _items(extras.get(name)):
+        own = found.add(item, f"pyproject.toml, extra {name}")
+        for other in sorted(own.extras) if own else ():
+            _extra(other, extras, found, seen)
+
+
+def _group(name: str, groups: dict[str, Any], extras: dict[str, Any], found: _Found, seen: set[str]) -> None:
+    if name in seen:
+        return
+    seen.add(name)
+    for item in _items(groups.get(name)):
+        if isinstance(item, dict) and isinstance(item.get("include-group"), str):
+            _group(item["include-group"], groups, extras, found, seen)
+            continue
+        own = found.add(item, f"pyproject.toml, group {name}")
+        for other in sorted(own.extras) if own else ():
+            _extra(other, extras, found, seen=set())
+
+
+def _setup_cfg(workspace: Path, found: _Found) -> None:
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        parser.read_string(_read(workspace / "setup.cfg"))
+    except configparser.Error:
+        found.ignored.append("setup.cfg: not readable")
+        return
+    found.own_name = found.own_name or canonicalize_name(parser.get("metadata", "name", fallback=""))
+    for line in _lines(parser.get("options", "install_requires", fallback="")):
+        found.add(line, "setup.cfg")
+    if parser.has_section("options.extras_require"):
+        for name, value in parser.items("options.extras_require"):
+            for line in _lines(value) if name.lower() in GROUPS else ():
+                found.add(line, f"setup.cfg, extra {name}")
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield a requirements file's lines, joined where continued, without comments and hashes."""
+    for line in text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines():
+        bare = line.split(" #")[0].split(" --hash")[0].strip()
+        if bare and not bare.startswith("#"):
+            yield bare
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _read(path: Path) -> str:
+    """Return a regular file's text, or nothing: a link planted by the project is not followed."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return ""
+        return file.read(FILE_BYTES).decode("utf-8-sig", "replace")
