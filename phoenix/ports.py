@@ -192,6 +192,9 @@ class Workspace(Protocol):
     async def read(self, commit: str, path: str) -> bytes | None:
         """Return a regular file of a commit; None when there is none."""
 
+    async def contents(self, commit: str, *, max_file_bytes: int = 200_000) -> dict[str, bytes]:
+        """Return the regular files of a commit by path; larger ones with empty content."""
+
     async def log(self, base: str, commit: str) -> list[tuple[str, str]]:
         """Return (id, subject) of the commits after base, oldest first."""
 

@@ -63,6 +63,8 @@ class Sealed(Frozen):
     contract: Digest
     base: Commit
     """The contract commit, on which every test was seen."""
+    folder: str = "tests/acceptance"
+    """Where the files go; nobody else may write there."""
     files: list[SealedFile] = []
     tests: list[SealedTest] = []
 

@@ -1,0 +1,103 @@
+"""What a coding agent is told about a task, and the resolver's about a merge."""
+
+from __future__ import annotations
+
+from phoenix.agents.coding import Submission, code
+from phoenix.agents.desk import Desk
+from phoenix.agents.grounding import ground
+from phoenix.agents.prompting import render
+from phoenix.agents.requirement import as_yaml
+from phoenix.agents.reviewer import interfaces_text
+from phoenix.agents.test_author import sealed_folder
+from phoenix.domain.evidence import Sealed
+from phoenix.domain.plan import Plan
+from phoenix.domain.spec import Spec
+from phoenix.domain.work import TaskWork
+from phoenix.ports import Caller, Ports
+
+
+async def folder_of(ports: Ports, sealed: str | None, files: tuple[str, ...] = ()) -> str:
+    """Return where sealed tests live, or would live."""
+    if sealed is None:
+        return sealed_folder(files)
+    return (await ports.artifacts.get(sealed, Sealed)).folder
+
+
+async def work_on(task: TaskWork, ports: Ports, *, tree_name: str) -> Submission:
+    """Let the coding agent do a task, or go on with one that was sent back."""
+    start = task.commit or task.base
+    tree = await ports.workspace.worktree(tree_name, task.base)
+    environment = await _provisioned(ports, tree_name, start)
+    spec = await ports.artifacts.get(task.spec, Spec)
+    plan = await ports.artifacts.get(task.plan, Plan) if task.plan else None
+    about = await ground(ports, start, focus=[task.title, task.brief, *task.files])
+    desk = Desk(
+        ports=ports,
+        tree=tree,
+        sandbox=ports.sandboxes.open(tree.path, environment=environment),
+        sealed_folder=await folder_of(ports, task.sealed, about.files),
+        check=task.check,
+    )
+    messages = render(
+        "code",
+        task=task,
+        criteria=[spec.criterion(c) for c in task.criteria],
+        spec=as_yaml(spec),
+        interfaces=interfaces_text(plan),
+        guidance=about.guidance,
+        layout=about.layout or "(no files yet)",
+        map=about.map,
+        sealed_folder=desk.sealed_folder,
+        problems="\n\n".join(task.problems),
+    )
+    return await code(desk, Caller("code", f"{task.task}/r{task.round}"), messages, start=start)
+
+
+async def resolve(
+    ports: Ports,
+    task: TaskWork,
+    *,
+    tree_name: str,
+    ours: str,
+    theirs: str,
+    problems: str = "",
+) -> Submission:
+    """Let the resolver agent settle a merge: conflict markers, or tests that fail after it.
+
+    Args:
+        ports: What the run may use.
+        task: The task whose commit is merged.
+        tree_name: The worktree to lay the merge out in.
+        ours: The commit merged so far.
+        theirs: The task's commit.
+        problems: What fails after a clean merge; empty for a merge with conflicts.
+    """
+    tree = await ports.workspace.worktree(tree_name, ours)
+    files = await ports.workspace.conflicted(tree_name, ours, theirs)
+    start = await tree.snapshot("merge")
+    environment = await ports.provisioner.provision(tree.path)
+    spec = await ports.artifacts.get(task.spec, Spec)
+    desk = Desk(
+        ports=ports,
+        tree=tree,
+        sandbox=ports.sandboxes.open(tree.path, environment=environment),
+        sealed_folder=await folder_of(ports, task.sealed),
+    )
+    done = await ports.workspace.log(task.base, ours)
+    messages = render(
+        "resolve",
+        ours="\n".join(f"- {subject}" for _, subject in done) or "the interfaces as stubs",
+        theirs=f"{task.title}\n{task.summary}",
+        files=list(files),
+        problems=problems,
+        spec=as_yaml(spec),
+        sealed_folder=desk.sealed_folder,
+    )
+    return await code(desk, Caller("resolve", f"{task.task}/r{task.round}"), messages, start=start)
+
+
+async def _provisioned(ports: Ports, tree_name: str, start: str):  # type: ignore[no-untyped-def]
+    tree = await ports.workspace.worktree(tree_name, start)
+    if await tree.current() != start:
+        await tree.restore(start)
+    return await ports.provisioner.provision(tree.path)

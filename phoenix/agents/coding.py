@@ -1,0 +1,93 @@
+"""The coding agent: a loop of model turns and tools over one worktree, until it submits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import (
+    ClearToolUsesEdit,
+    ContextEditingMiddleware,
+    ModelCallLimitMiddleware,
+    SummarizationMiddleware,
+)
+from langchain_core.messages import BaseMessage
+from pydantic import TypeAdapter, ValidationError
+
+from phoenix.agents.desk import Desk
+from phoenix.agents.middleware import CodingState, EndsBySubmit, NoCircles, OneWriter, Pinned
+from phoenix.domain.evidence import CriterionTests
+from phoenix.ports import Caller, Ports
+
+MAX_TURNS = 60
+CLEAR_AT_TOKENS = 40_000
+SUMMARISE_AT_TOKENS = 80_000
+KEEP_MESSAGES = 20
+STEPS_A_TURN = 8
+
+_declared = TypeAdapter(list[CriterionTests])
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What an agent handed in. `submitted` is False when it ran out of turns or only talked."""
+
+    commit: str
+    submitted: bool
+    summary: str
+    declared: list[CriterionTests]
+
+
+async def code(desk: Desk, caller: Caller, messages: Sequence[BaseMessage], *, start: str) -> Submission:
+    """Let an agent work until it submits or its turns are used.
+
+    Runs as a subgraph of the calling step: a checkpoint per turn and per tool call, each with the
+    commit of the worktree. Called again after a crash it goes on from there.
+
+    Args:
+        desk: The tools and the worktree.
+        caller: Who asks.
+        messages: The system and the user message.
+        start: The commit that the worktree starts from.
+    """
+    model = desk.ports.models.chat(caller)
+    summariser = desk.ports.models.chat(Caller("summarise", caller.task))
+    agent = create_agent(
+        model,
+        desk.tools(),
+        system_prompt=str(messages[0].content),
+        context_schema=Ports,
+        middleware=[
+            ModelCallLimitMiddleware(run_limit=MAX_TURNS, exit_behavior="end"),
+            SummarizationMiddleware(
+                summariser, trigger=("tokens", SUMMARISE_AT_TOKENS), keep=("messages", KEEP_MESSAGES)
+            ),
+            ContextEditingMiddleware(edits=[ClearToolUsesEdit(trigger=CLEAR_AT_TOKENS, keep=8)]),
+            EndsBySubmit(),
+            OneWriter(),
+            NoCircles(),
+            Pinned(desk),
+        ],
+        state_schema=CodingState,
+        name=f"{caller.agent}_agent",
+    )
+    result = await agent.ainvoke(
+        {"messages": list(messages[1:]), "commit": start},
+        {"recursion_limit": MAX_TURNS * STEPS_A_TURN},
+        context=desk.ports,
+    )
+    handed_in = result.get("submitted") or {}
+    return Submission(
+        commit=result["commit"],
+        submitted=bool(handed_in),
+        summary=str(handed_in.get("summary", "")),
+        declared=_tests(handed_in.get("tests")),
+    )
+
+
+def _tests(value: object) -> list[CriterionTests]:
+    try:
+        return _declared.validate_python(value or [])
+    except ValidationError:
+        return []  # its tests still run with the repository's; only the link to a criterion is lost

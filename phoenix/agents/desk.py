@@ -1,0 +1,209 @@
+"""The coding agent's desk: the tools it works with, over one worktree."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from dataclasses import dataclass, field
+
+from langchain_core.tools import BaseTool, StructuredTool
+from pydantic import BaseModel, Field
+
+from phoenix.agents.changes import clean_path, replace_once
+from phoenix.agents.results import MAX_CHARS, cap, suite_text
+from phoenix.domain.evidence import CriterionTests
+from phoenix.domain.work import ToolOutput
+from phoenix.errors import DomainInvalid, NotFound, PathRefused
+from phoenix.ports import ExecuteResult, Ports, Sandbox, Worktree
+
+WRITERS = frozenset({"bash", "edit_file", "run_checks", "submit"})
+MAX_BASH_SECONDS = 300
+MAX_LINES = 400
+
+
+class BashArgs(BaseModel):
+    """Arguments of bash."""
+
+    command: str = Field(description="Shell command, run at the repository's root.")
+    timeout_seconds: int = Field(default=120, ge=1, le=MAX_BASH_SECONDS)
+
+
+class ReadArgs(BaseModel):
+    """Arguments of read_file."""
+
+    path: str = Field(description="Path relative to the repository, or output:<id> of a capped output.")
+    start: int = Field(default=1, ge=1, description="First line.")
+    end: int | None = Field(default=None, description=f"Last line; at most {MAX_LINES} lines are returned.")
+
+
+class EditArgs(BaseModel):
+    """Arguments of edit_file."""
+
+    path: str = Field(description="Path relative to the repository.")
+    old: str = Field(description="Text to replace, occurring exactly once; empty to create a file.")
+    new: str = Field(description="The text that takes its place, or the new file's whole content.")
+    overwrite: bool = Field(default=False, description="With an empty `old`: replace an existing file.")
+
+
+class SearchArgs(BaseModel):
+    """Arguments of search."""
+
+    pattern: str = Field(description="Extended regular expression.")
+    path: str = Field(default=".", description="Folder or file to search.")
+    glob: str = Field(default="", description="Only files whose name matches, such as *.py.")
+
+
+class NoArgs(BaseModel):
+    """No arguments."""
+
+
+class SubmitArgs(BaseModel):
+    """Arguments of submit."""
+
+    summary: str = Field(description="What was done, in two or three sentences.")
+    tests: list[CriterionTests] = Field(
+        default=[], description="For each criterion, the pytest ids of your tests that show it."
+    )
+
+
+@dataclass
+class Desk:
+    """Everything the tools of one agent share.
+
+    `check` is the task's own shell command; empty runs the repository's tests only.
+    """
+
+    ports: Ports
+    tree: Worktree
+    sandbox: Sandbox
+    sealed_folder: str
+    check: str = ""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def tools(self) -> list[BaseTool]:
+        """Return the tools, with the descriptions that the model reads."""
+        table = [
+            (self.bash, BashArgs, "Run a shell command in the sandbox."),
+            (self.read_file, ReadArgs, "Read a file with line numbers."),
+            (
+                self.edit_file,
+                EditArgs,
+                "Change a file by exact replacement, or create one. Read a file before you change it.",
+            ),
+            (self.search, SearchArgs, "Search file contents by regular expression."),
+            (self.run_checks, NoArgs, "Run the task's check and the repository's tests."),
+            (self.submit, SubmitArgs, "Hand in the finished task. Only when the checks are green."),
+        ]
+        return [
+            StructuredTool.from_function(
+                coroutine=method,
+                name=method.__name__,
+                description=text,
+                args_schema=args,
+                return_direct=method.__name__ == "submit",
+            )
+            for method, args, text in table
+        ]
+
+    async def bash(self, command: str, timeout_seconds: int = 120) -> str:
+        """Run a shell command."""
+        result = await self.sandbox.execute(command, timeout_seconds=min(timeout_seconds, MAX_BASH_SECONDS))
+        return await self._shown(self._described(result))
+
+    async def read_file(self, path: str, start: int = 1, end: int | None = None) -> str:
+        """Read lines of a file, or of a tool output that was capped."""
+        if path.startswith("output:"):
+            text = await self._output(path.removeprefix("output:"))
+        else:
+            clean = clean_path(path)
+            data = (await self.sandbox.download([clean])).get(clean)
+            if data is None:
+                return f"There is no file {clean}."
+            if b"\0" in data[:8000]:
+                return f"{clean} is a binary file of {len(data)} bytes."
+            text = data.decode("utf-8", "replace")
+        lines = text.splitlines()
+        last = min(end or len(lines), start + MAX_LINES - 1, len(lines))
+        body = "\n".join(f"{n:5d}  {line}" for n, line in enumerate(lines[start - 1 : last], start))
+        more = f"\n[lines {start}-{last} of {len(lines)}]" if last < len(lines) or start > 1 else ""
+        return cap(body, MAX_CHARS * 3) + more if lines else "[empty file]"
+
+    async def edit_file(self, path: str, old: str, new: str, overwrite: bool = False) -> str:  # noqa: PLR0911 - each return is one answer to the model
+        """Replace text that occurs once, or create a file."""
+        clean = clean_path(path)
+        if clean.startswith(f"{self.sealed_folder}/"):
+            return f"Refused: {self.sealed_folder}/ belongs to the acceptance tests."
+        data = (await self.sandbox.download([clean])).get(clean)
+        if not old:
+            if data is not None and not overwrite:
+                return f"{clean} exists. Give `old` to change it, or overwrite=true to replace it."
+            await self.sandbox.upload({clean: new.encode("utf-8", "replace")})
+            return f"{'Replaced' if data is not None else 'Created'} {clean}."
+        if data is None:
+            return f"There is no file {clean}. Leave `old` empty to create it."
+        try:
+            text = replace_once(data.decode("utf-8"), old, new, clean)
+        except UnicodeDecodeError:
+            return f"{clean} is not UTF-8 text; change it with bash."
+        except DomainInvalid as error:
+            return f"Not changed: {error}"
+        await self.sandbox.upload({clean: text.encode("utf-8", "replace")})
+        return f"Changed {clean}."
+
+    async def search(self, pattern: str, path: str = ".", glob: str = "") -> str:
+        """Search with grep in the sandbox; sorted, so that the same files give the same answer."""
+        where = "." if path in ("", ".", "./") else clean_path(path)
+        only = f"--include={shlex.quote(glob)} " if glob else ""
+        command = (
+            f"LC_ALL=C grep -rnIE --exclude-dir=.git {only}-e {shlex.quote(pattern)} {shlex.quote(where)}"
+            " | LC_ALL=C sort -t: -k1,1 -k2,2n | cut -c1-300 | head -n 200"
+        )
+        result = await self.sandbox.execute(command, timeout_seconds=30)
+        if result.stderr.strip():
+            return cap(result.stderr, 1000)
+        return await self._shown(self._homed(result.stdout)) or "Nothing found."
+
+    async def run_checks(self) -> str:
+        """Run the task's check and the tests."""
+        return await self._shown((await self.checked())[1])
+
+    async def submit(self, summary: str, tests: list[CriterionTests] | None = None) -> str:
+        """Hand in; what was handed in is read from the call itself."""
+        return "Submitted."
+
+    async def checked(self) -> tuple[bool, str]:
+        """Return whether check command and tests are green, and what they said."""
+        parts: list[str] = []
+        green = True
+        if self.check:
+            result = await self.sandbox.execute(self.check, timeout_seconds=MAX_BASH_SECONDS)
+            green = result.ok
+            parts.append(f"$ {self.check}\n{self._described(result)}")
+        suite = await self.ports.harness.run(self.tree.path)
+        bad = [t for t in suite.tests if t.outcome in ("failed", "error")]
+        green = green and not bad and suite.exit_code in (0, 5)
+        parts.append(f"Tests: {suite_text(suite)}")
+        return green, "\n\n".join(parts)
+
+    def _described(self, result: ExecuteResult) -> str:
+        how = f"killed: {result.killed}" if result.exit_code is None else f"exit code {result.exit_code}"
+        text = "\n".join(part.rstrip() for part in (result.stdout, result.stderr) if part.strip())
+        return f"{self._homed(text)}\n[{how}]".lstrip()
+
+    def _homed(self, text: str) -> str:
+        """Show the workspace under one name, whatever the sandbox calls it."""
+        root = self.sandbox.root.rstrip("/")
+        return text if root == "/workspace" else text.replace(root, "/workspace")
+
+    async def _shown(self, text: str) -> str:
+        if len(text) <= MAX_CHARS:
+            return text
+        digest = await self.ports.artifacts.put(ToolOutput(text=text[:2_000_000]))
+        short = digest.removeprefix("sha256:")
+        return f"{cap(text)}\n[the whole output: read_file output:{short}]"
+
+    async def _output(self, name: str) -> str:
+        try:
+            return (await self.ports.artifacts.get(f"sha256:{name}", ToolOutput)).text
+        except NotFound as error:
+            raise PathRefused(f"there is no output {name[:12]}.") from error

@@ -1,0 +1,38 @@
+"""The reviewer: reads a green change for what tests miss."""
+
+from __future__ import annotations
+
+import yaml
+
+from phoenix.agents.drafting import draft
+from phoenix.agents.prompting import render
+from phoenix.domain.plan import Plan
+from phoenix.domain.spec import Spec
+from phoenix.domain.work import Review, TaskWork
+from phoenix.ports import Caller, Ports
+
+MAX_DIFF_CHARS = 60_000
+
+
+def interfaces_text(plan: Plan | None) -> str:
+    """Show a plan's shared interfaces; empty when there are none."""
+    if plan is None or not plan.interfaces:
+        return ""
+    return yaml.safe_dump(
+        [i.model_dump() for i in plan.interfaces], sort_keys=False, allow_unicode=True, width=110
+    )
+
+
+async def review(work: TaskWork, commit: str, ports: Ports) -> Review:
+    """Review the change from the task's base to a commit."""
+    spec = await ports.artifacts.get(work.spec, Spec)
+    plan = await ports.artifacts.get(work.plan, Plan) if work.plan else None
+    diff = await ports.workspace.patch(work.base, commit)
+    messages = render(
+        "review",
+        task=work,
+        criteria=[spec.criterion(c) for c in work.criteria],
+        interfaces=interfaces_text(plan),
+        diff=diff[:MAX_DIFF_CHARS] or "(no change)",
+    )
+    return await draft(ports, Caller("review", f"{work.task}/r{work.round}"), messages, Review)
