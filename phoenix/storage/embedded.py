@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import stat
 import tempfile
@@ -163,7 +164,8 @@ class EmbeddedPostgres:
                 f"{self.data} is not empty and holds no database.", hint="Move it away and start again."
             )
         making = self.home / "postgres.new"
-        await _run(account, "/bin/rm", "-rf", str(making))
+        if making.exists():
+            await asyncio.to_thread(shutil.rmtree, making)
         making.mkdir(mode=0o700)
         account.own(making)
         code, output = await _run(
