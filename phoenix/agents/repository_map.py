@@ -58,7 +58,9 @@ def _draw(files: Mapping[str, str], room: int, focus: Sequence[str]) -> str:
     words = {part for text in focus for part in _parts(text)}
     ranks, used = _rank(files, symbols, words)
     entries = [
-        _Entry(path, s, (used[path, s.name] + 0.1 * ranks[path]) * (1 + 3 * _matches(s.name, words)))
+        _Entry(
+            path, s, (used.get((path, s.name), 0.0) + 0.1 * ranks[path]) * (1 + 3 * _matches(s.name, words))
+        )
         for path, found in symbols.items()
         for s in found
     ]
@@ -98,16 +100,16 @@ def _listing(paths: Sequence[str], room: int) -> str:
 
 def _rank(
     files: Mapping[str, str], symbols: Mapping[str, Sequence[Symbol]], words: set[str]
-) -> tuple[dict[str, float], Counter[tuple[str, str]]]:
+) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
     """Return each file's rank, and how much each file's names are used by others."""
     telling = _telling(symbols)
     uses = {path: list(_uses(path, files[path], telling)) for path in symbols}
-    edges: dict[str, Counter[str]] = {path: Counter() for path in symbols}
+    edges: dict[str, dict[str, float]] = {path: defaultdict(float) for path in symbols}
     for path, found in uses.items():
         for home, _, weight in found:
             edges[path][home] += weight
     ranks = _pagerank(edges, {p: 1 + 5.0 * min(3, _matches(p, words)) for p in symbols})
-    used: Counter[tuple[str, str]] = Counter()
+    used: dict[tuple[str, str], float] = defaultdict(float)
     for path, found in uses.items():
         for home, name, weight in found:
             used[home, name] += ranks[path] * weight
