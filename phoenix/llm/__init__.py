@@ -1,0 +1,1 @@
+"""The gateway to models: providers, budget, retries, structured output, recordings."""

@@ -1,0 +1,153 @@
+"""What a provider's client raises, translated once into the error tree."""
+
+from __future__ import annotations
+
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from langchain_core import exceptions as lc
+
+from phoenix.errors import (
+    InputError,
+    ModelError,
+    ModelRateLimited,
+    ModelRefusedKey,
+    ModelRejected,
+    ModelTimeout,
+    ModelUnavailable,
+    ModelUnknown,
+)
+
+MAX_MESSAGE_CHARS = 300
+OVERFLOW_WORDS = (
+    "context_length",
+    "context window",
+    "maximum context",
+    "prompt is too long",
+    "too many tokens",
+)
+POLICY_WORDS = ("content_policy", "content_filter", "content management policy", "safety system")
+
+STATUS_OF: tuple[tuple[type[Exception], int], ...] = (
+    (lc.ModelAuthenticationError, 401),
+    (lc.ModelPermissionDeniedError, 403),
+    (lc.ModelNotFoundError, 404),
+    (lc.ModelRateLimitError, 429),
+    (lc.ModelInvalidRequestError, 400),
+)
+"""LangChain's neutral errors, for providers whose own carry no HTTP status."""
+
+
+class CallFailed(Exception):
+    """One attempt failed. `again` tells whether another may succeed, `after` is the wait it asks for."""
+
+    def __init__(self, error: ModelError | InputError, *, again: bool = False, after: float | None = None):
+        super().__init__(str(error))
+        self.error = error
+        self.again = again
+        self.after = after
+        """Seconds, from Retry-After."""
+
+
+def translate(error: Exception, model: str, *, secret: str = "") -> CallFailed:
+    """Return a client's error as the failure of a call; the secret never reaches its text."""
+    status = getattr(error, "status_code", None)
+    text = _text(error, secret)
+    if isinstance(error, lc.ContextOverflowError) or _says(text, OVERFLOW_WORDS):
+        return CallFailed(
+            ModelError(
+                f"The conversation is too long for {model}.", hint="Use a model with a larger context."
+            )
+        )
+    if _says(text, POLICY_WORDS) or type(error).__name__ == "ContentFilterFinishReasonError":
+        return CallFailed(refusal(model, text))
+    if isinstance(status, int):
+        return _by_status(status, model, text, error)
+    return _by_kind(error, model, text)
+
+
+def refusal(model: str, text: str) -> ModelError:
+    """Return the error for content that the model or its provider will not handle."""
+    return ModelError(f"{model} declines to answer: {text}", hint="Reword the requirement.")
+
+
+def cut_off(model: str) -> CallFailed:
+    """Return the failure of an answer that ended at the output limit."""
+    return CallFailed(
+        ModelUnavailable(
+            f"{model} stopped in the middle of its answer.", hint="Use a model with longer output."
+        ),
+        again=True,
+    )
+
+
+def _by_status(status: int, model: str, text: str, error: Exception) -> CallFailed:
+    if status in (401, 403):
+        hint = "Check the key, and that it may use this model."
+        return CallFailed(ModelRefusedKey(f"{model}: the provider refuses the key: {text}", hint=hint))
+    if status == 404:
+        hint = "Check the model's name and the base URL."
+        return CallFailed(
+            ModelUnknown(f"The provider does not know {model}: {text}", hint=hint, field="model")
+        )
+    if status == 429:
+        exhausted = "insufficient_quota" in text or getattr(error, "code", None) == "insufficient_quota"
+        hint = "The account has no quota left." if exhausted else "Try again later, or use another model."
+        limited = ModelRateLimited(f"{model}: the provider asks for fewer requests: {text}", hint=hint)
+        return CallFailed(limited, again=not exhausted, after=_retry_after(error))
+    if status in (408, 409, 425) or status >= 500:
+        broken = ModelUnavailable(f"{model}: the provider failed ({status}): {text}", hint="Try again later.")
+        return CallFailed(broken, again=True, after=_retry_after(error))
+    return CallFailed(ModelRejected(f"{model}: the provider refuses the request ({status}): {text}"))
+
+
+def _by_kind(error: Exception, model: str, text: str) -> CallFailed:
+    """Translate an error without HTTP status, by LangChain's neutral kinds or by its name."""
+    kind = type(error).__name__
+    status = next((s for neutral, s in STATUS_OF if isinstance(error, neutral)), None)
+    if status is not None:
+        return _by_status(status, model, text, error)
+    if kind in ("SubjectTokenProviderError", "MutuallyExclusiveAuthError"):
+        return _by_status(401, model, text, error)
+    if "Timeout" in kind or isinstance(error, TimeoutError):
+        return CallFailed(ModelTimeout(f"{model} did not answer in time."), again=True)
+    if kind == "LengthFinishReasonError":
+        return cut_off(model)
+    hint = "Check the network and the base URL." if "Connect" in kind else ""
+    return CallFailed(ModelUnavailable(f"{model}: no usable answer: {text}", hint=hint), again=True)
+
+
+def _says(text: str, words: tuple[str, ...]) -> bool:
+    lowered = text.lower()
+    return any(word in lowered for word in words)
+
+
+def _text(error: Exception, secret: str) -> str:
+    text = " ".join(str(getattr(error, "message", "") or error or type(error).__name__).split())
+    if secret:
+        text = text.replace(secret, "[key]")
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Return the seconds that Retry-After asks for, given as a number or as an HTTP date."""
+    headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or not value:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(str(value)).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _number(value: object) -> float | None:
+    try:
+        return max(0.0, float(str(value)))
+    except ValueError:
+        return None
