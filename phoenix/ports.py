@@ -201,6 +201,13 @@ class Workspace(Protocol):
     async def branch(self, name: str, commit: str) -> None:
         """Point a branch at a commit. Idempotent."""
 
+    async def publish(self, target: str, name: str) -> None:
+        """Push a branch to a repository on this machine; nothing checked out there changes. Idempotent.
+
+        Raises:
+            GitFailed: the repository refuses it, or its branch of that name has other commits.
+        """
+
     async def patch(self, base: str, commit: str) -> str:
         """Return the unified diff between two commits."""
 

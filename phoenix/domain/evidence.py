@@ -69,7 +69,8 @@ class Sealed(Frozen):
     tests: list[SealedTest] = []
 
 
-TaskStatus = Literal["waiting", "running", "done", "failed", "blocked"]
+TaskStatus = Literal["waiting", "running", "built", "done", "failed", "blocked"]
+"""built: its own checks and review are green; done: merged as well, and verified after the merge."""
 
 
 class TaskResult(Frozen):

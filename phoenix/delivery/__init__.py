@@ -1,0 +1,1 @@
+"""Hand finished work to its user: a branch and an evidence report."""

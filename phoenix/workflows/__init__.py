@@ -1,0 +1,1 @@
+"""Pipelines of agents: the development workflow, one task's loop, and the loading of users' flows."""
