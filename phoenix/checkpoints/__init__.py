@@ -1,0 +1,1 @@
+"""Where LangGraph keeps the state of runs: PostgreSQL, with types nobody can smuggle in."""
