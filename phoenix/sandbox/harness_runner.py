@@ -8,6 +8,7 @@ still leaves a result. Everything is printed as one line: the order's nonce, a b
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import os
 import shutil
@@ -62,11 +63,11 @@ def arguments(order: dict[str, Any], root: str, scratch: str) -> list[str]:
 
     Nothing is left in the workspace: caches and temporary folders go to the scratch folder.
     """
-    shown = ["-q", "--no-header", "--tb=short", "--color=no", "-p", "phoenix_harness"]
+    shown = ["-q", "--no-header", "--tb=short", "--color=no"]
     whole = ["--maxfail=0", "--continue-on-collection-errors", f"--rootdir={root}", f"--basetemp={scratch}/t"]
     if order["sealed"]:
         return [*shown, *whole, "--noconftest", "-c", "/dev/null", "-p", "no:cacheprovider"]
-    return [*shown, *whole, "-o", f"cache_dir={scratch}/cache"]
+    return [*shown, *whole, "-p", "phoenix_harness", "-o", f"cache_dir={scratch}/cache"]
 
 
 def environment(order: dict[str, Any], root: str, scratch: str) -> dict[str, str]:
@@ -176,14 +177,15 @@ def supervise(order: dict[str, Any], root: str, scratch: str) -> dict[str, Any]:
 def sealed(arguments: list[str]) -> int:
     """Run pytest in this isolated interpreter.
 
-    pytest is imported before the repository is put on the path, so that no module of the repository
-    stands in for it; `sitecustomize` of the repository is not seen at all.
+    pytest and the plugin are imported before the repository is put on the path, so that no module of
+    the repository stands in for them; its `sitecustomize` is not seen at all.
     """
+    plugin = importlib.import_module("phoenix_harness")
     import pytest
 
     root = str(Path.cwd())
     sys.path[:0] = [root, str(Path(root, "src"))]
-    return int(pytest.main(arguments))
+    return int(pytest.main(arguments, plugins=[plugin]))
 
 
 def main() -> int:
