@@ -15,7 +15,7 @@ TITLE_CHARS = 80
 
 
 class Launch(Frozen):
-    """A project to start. `input` goes to the flow as it is; without it the flow gets a `Request`."""
+    """A project to start. `input` is JSON for the flow; without it the flow gets a `Request`."""
 
     requirement: str
     model: str
@@ -27,7 +27,7 @@ class Launch(Frozen):
     flow: str = "develop"
     title: str = ""
     """Empty takes the requirement's first line."""
-    input: dict[str, Any] | None = None
+    input: Any = None
 
     def checked(self) -> Launch:
         """Return the launch with its title filled in.
@@ -52,7 +52,7 @@ class Launch(Frozen):
         title = self.title.strip() or text.splitlines()[0].strip()
         return self.model_copy(update={"title": title[:TITLE_CHARS]})
 
-    def flow_input(self) -> dict[str, Any]:
+    def flow_input(self) -> Any:
         """Return the JSON that the flow starts with."""
         if self.input is not None:
             return self.input

@@ -1,0 +1,61 @@
+"""Child runs: opened by a run, advanced like any other, waking their parent when they end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from phoenix.domain.run import Run
+from phoenix.engine.queue import RunQueue
+from phoenix.errors import RunSuperseded
+from phoenix.ports import ChildSpec
+from phoenix.storage import events, runs
+from phoenix.storage.database import transaction
+
+
+class RunChildren:
+    """The port `ChildRuns` of one attempt of a run."""
+
+    def __init__(self, database: AsyncEngine, queue: RunQueue, parent: Run) -> None:
+        self._database = database
+        self._queue = queue
+        self._parent = parent
+
+    async def open(self, children: Sequence[ChildSpec]) -> None:
+        """Open child runs in one transaction; those already open under their key are left as they are.
+
+        Raises:
+            RunSuperseded: another attempt of the parent has taken over.
+        """
+        parent = self._parent
+        async with transaction(self._database) as connection:
+            locked = await runs.lock(connection, parent.id)
+            if locked.run.attempt != parent.attempt:
+                raise RunSuperseded(f"Another attempt of run {parent.id} opens its children.")
+            opened = [run for spec in children if (run := await self._add(connection, spec, locked.priority))]
+            for run in opened:
+                data = {"key": run.key, "flow": run.flow}
+                await events.append(connection, run.project_id, "run_opened", data, run_id=run.id)
+
+    async def _add(self, connection: runs.AsyncConnection, spec: ChildSpec, priority: int) -> Run | None:
+        run = Run(
+            id=uuid4(),
+            project_id=self._parent.project_id,
+            parent_id=self._parent.id,
+            key=spec.key,
+            flow=spec.flow,
+            status="pending",
+            created_at=datetime.now(UTC),
+        )
+        body = spec.input.model_dump(mode="json")
+        if not await runs.add(connection, run, flow_input={"value": body}, priority=priority):
+            return None
+        await self._queue.put(connection, run.id, priority=priority)
+        return run
+
+    async def read(self, prefix: str = "") -> list[Run]:
+        async with transaction(self._database) as connection:
+            return await runs.children(connection, self._parent.id, prefix=prefix)

@@ -1,0 +1,114 @@
+"""Flows as the engine drives them: JSON goes in, JSON comes out, steps leave events."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from phoenix.errors import InputError, NotFound
+from phoenix.flow.hooks import Hooks, StepFailed, StepFinished, StepStarted
+from phoenix.flow.step import Step
+from phoenix.ports import Ports
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+    from langgraph.graph.state import CompiledStateGraph
+
+    from phoenix.flow.algebra import Flow
+
+Emit = Callable[..., Awaitable[None]]
+"""Called with a run's id, an event's kind, and its data."""
+
+
+class Programs:
+    """The flows of this process by name, each compiled once."""
+
+    def __init__(
+        self, flows: Mapping[str, Flow[Any, Any]], checkpointer: BaseCheckpointSaver[Any], emit: Emit
+    ) -> None:
+        self._flows = flows
+        self._checkpointer = checkpointer
+        self._hooks = step_hooks(emit)
+        self._graphs: dict[str, CompiledStateGraph[Any, Any, Any, Any]] = {}
+
+    def flow(self, name: str) -> Flow[Any, Any]:
+        """Return a flow.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        try:
+            return self._flows[name]
+        except KeyError:
+            known = ", ".join(sorted(self._flows))
+            raise NotFound(f"There is no flow {name!r}.", field="flow", hint=f"Known are {known}.") from None
+
+    def graph(self, name: str) -> CompiledStateGraph[Any, Any, Any, Any]:
+        """Return a flow's graph."""
+        if name not in self._graphs:
+            self._graphs[name] = self.flow(name).compile(
+                checkpointer=self._checkpointer, hooks=self._hooks, context_schema=Ports
+            )
+        return self._graphs[name]
+
+    def start(self, name: str, body: Any) -> dict[str, Any]:
+        """Return a graph's input from JSON, as the type that the flow's first step takes.
+
+        Raises:
+            InputError: it does not fit.
+        """
+        kind = input_type(self.flow(name))
+        try:
+            return {"value": TypeAdapter(kind).validate_python(body)}
+        except ValidationError as error:
+            raise InputError(f"This is no input for the flow {name!r}: {error}", field="input") from error
+
+
+def input_type(flow: Flow[Any, Any]) -> Any:
+    """Return the type that a flow's first step takes; Any when it does not say."""
+    first = next((inner for inner in flow.walk() if isinstance(inner, Step)), None)
+    return Any if first is None else first.takes
+
+
+def as_json(value: Any) -> dict[str, Any]:
+    """Return a flow's output as a run's row holds it: a model as its own JSON, else under `value`."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return {"value": TypeAdapter(Any).dump_python(value, mode="json", serialize_as_any=True)}
+
+
+def step_hooks(emit: Emit) -> Hooks:
+    """Return hooks that leave an event when a step starts, finishes or fails."""
+
+    async def started(seen: StepStarted) -> None:
+        place = seen.place
+        if place.thread_id is not None:
+            await emit(
+                UUID(place.thread_id),
+                "step_started",
+                step=place.step,
+                path=list(place.path),
+                attempt=place.attempt,
+            )
+
+    async def ended(seen: StepFinished | StepFailed) -> None:
+        place = seen.place
+        if place.thread_id is None:
+            return
+        about: dict[str, Any] = {
+            "step": place.step,
+            "path": list(place.path),
+            "attempt": place.attempt,
+            "seconds": round(seen.seconds, 3),
+        }
+        if isinstance(seen, StepFailed):
+            about |= {"error": str(seen.error), "will_retry": seen.will_retry}
+            await emit(UUID(place.thread_id), "step_failed", **about)
+        else:
+            about |= {"cached": seen.cached}
+            await emit(UUID(place.thread_id), "step_finished", **about)
+
+    return Hooks(pre_step=(started,), post_step=(ended,))

@@ -1,0 +1,64 @@
+"""The queue of runs that are due, in the transaction of whoever makes them due."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from procrastinate import App
+from procrastinate.jobs import DeleteJobCondition
+from procrastinate.worker import Worker
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from phoenix.storage.database import raw
+
+TASK = "advance"
+LIBRARY_HEARTBEAT_SECONDS = 86_400.0
+"""The library's own heartbeat dies with the first lost connection and nobody notices: ours beats instead."""
+
+
+class RunQueue:
+    """Jobs that advance a run. A run's jobs exclude each other, and a spare one does no harm."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def put(self, connection: AsyncConnection, run_id: UUID, *, priority: int = 0) -> None:
+        """Enqueue a run when the caller's transaction commits."""
+        job = self._app.configure_task(
+            TASK, lock=str(run_id), priority=priority, connection=await raw(connection)
+        )
+        await job.defer_async(run_id=str(run_id))
+
+    async def abort(self, connection: AsyncConnection, job_id: int) -> None:
+        """Take a waiting job away, or ask the worker that does it to stop."""
+        await self._app.job_manager.cancel_job_by_id_async(
+            job_id, abort=True, connection=await raw(connection)
+        )
+
+    async def beat(self, worker_id: int) -> None:
+        """Say that a worker lives."""
+        await self._app.job_manager.update_heartbeat(worker_id)
+
+    def worker(
+        self, advance: Callable[[UUID], Awaitable[None]], *, concurrency: int, stale_seconds: float
+    ) -> Worker:
+        """Return a worker that advances runs; when stopped, it cancels those it is advancing."""
+        if TASK not in self._app.tasks:
+
+            @self._app.task(name=TASK)
+            async def run_job(run_id: str) -> None:
+                await advance(UUID(run_id))
+
+        return Worker(
+            self._app,
+            concurrency=concurrency,
+            fetch_job_polling_interval=1.0,
+            abort_job_polling_interval=1.0,
+            shutdown_graceful_timeout=0,
+            # The run's row says how it went; a job says only that it is due.
+            delete_jobs=DeleteJobCondition.ALWAYS,
+            install_signal_handlers=False,
+            update_heartbeat_interval=LIBRARY_HEARTBEAT_SECONDS,
+            stalled_worker_timeout=stale_seconds,
+        )

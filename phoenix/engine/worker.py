@@ -1,0 +1,180 @@
+"""The worker in this process, and the sweep that finds what dead workers left behind.
+
+A worker's session holds an advisory lock under a random number, which the runs it takes carry. PostgreSQL
+frees it the moment the process dies, so any other worker can tell at once; a machine that hangs or
+vanishes is noticed by its heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import psycopg
+import structlog
+from procrastinate.exceptions import ConnectorException
+from procrastinate.worker import Worker
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from phoenix.engine.queue import RunQueue
+from phoenix.errors import DatabaseUnavailable
+from phoenix.storage import jobs, runs
+from phoenix.storage.database import transaction
+
+log = structlog.get_logger(__name__)
+
+BEAT_SECONDS = 1.0
+STALE_SECONDS = 15.0
+"""A worker that has not beaten for so long is taken for dead."""
+
+LOST = (DatabaseUnavailable, OperationalError, psycopg.OperationalError, ConnectorException, OSError)
+
+
+def new_worker_key() -> int:
+    """Return a random advisory lock for a worker."""
+    return secrets.randbits(62)
+
+
+class RunWorker:
+    """Works on runs in this process.
+
+    Args:
+        database: Where runs are.
+        queue: What is due.
+        key: The advisory lock that says this worker lives.
+        make: Makes the library's worker.
+        in_hand: Returns the runs that this process is advancing.
+        stale_seconds: How long a worker may go without a heartbeat.
+    """
+
+    def __init__(
+        self,
+        database: AsyncEngine,
+        queue: RunQueue,
+        *,
+        key: int,
+        make: Callable[[], Worker],
+        in_hand: Callable[[], Collection[UUID]],
+        stale_seconds: float = STALE_SECONDS,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._key = key
+        self._make = make
+        self._in_hand = in_hand
+        self._stale_seconds = stale_seconds
+        self._worker: Worker | None = None
+        self._stopping = False
+        self._alive = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work beside the body; at its end hand back what is running."""
+        self._stopping = False
+        alive = asyncio.create_task(self._stay_alive(), name="worker liveness")
+        work = asyncio.create_task(self._work(), name="worker")
+        try:
+            yield
+        finally:
+            self._stopping = True
+            if self._worker is not None:
+                self._worker.stop()
+            await asyncio.wait([work])
+            alive.cancel()
+            await asyncio.wait([alive])
+            for task in (work, alive):
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    log.error("worker_broke", task=task.get_name(), exc_info=error)
+
+    async def _work(self) -> None:
+        """Run the library's worker; make a new one when it broke, as it does with its connections."""
+        while not self._stopping:
+            await self._alive.wait()
+            self._worker = self._make()
+            if self._stopping:
+                return
+            try:
+                await self._worker.run()
+            except LOST as error:
+                log.warning("worker_lost_database", error=str(error).strip())
+            except psycopg.Error as error:
+                log.error("worker_broke", exc_info=error)
+            if not self._stopping:
+                await asyncio.sleep(BEAT_SECONDS)
+
+    async def _stay_alive(self) -> None:
+        while True:
+            try:
+                async with self._database.connect() as plain:
+                    connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+                    await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": self._key})
+                    try:
+                        await self._beat(connection)
+                    finally:
+                        # A cancelled or broken session goes back to no pool with the lock still held.
+                        await asyncio.shield(connection.invalidate())
+            except LOST as error:
+                log.warning("worker_session_lost", error=str(error).strip())
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _beat(self, connection: AsyncConnection) -> None:
+        while True:
+            await connection.execute(text("SELECT 1"))
+            if self._worker is not None and self._worker.worker_id is not None:
+                await self._queue.beat(self._worker.worker_id)
+            await self.sweep()
+            self._alive.set()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def sweep(self) -> list[UUID]:
+        """Put runs back to work that nobody works on, and return them."""
+        return await sweep(
+            self._database,
+            self._queue,
+            key=self._key,
+            in_hand=self._in_hand(),
+            stale_seconds=self._stale_seconds,
+        )
+
+
+async def sweep(
+    database: AsyncEngine,
+    queue: RunQueue,
+    *,
+    key: int,
+    in_hand: Collection[UUID],
+    stale_seconds: float = STALE_SECONDS,
+) -> list[UUID]:
+    """Put runs back to work that nobody works on, and return them. Only one sweep runs at a time.
+
+    Args:
+        database: Where runs are.
+        queue: Where due runs go.
+        key: The caller's own worker, which lives.
+        in_hand: Runs that the caller is advancing.
+        stale_seconds: How long a worker may go without a heartbeat.
+    """
+    async with transaction(database) as connection:
+        if not await jobs.try_lock(connection, jobs.SWEEP):
+            return []
+        others = [worker for worker in await runs.workers(connection) if worker != key]
+        dead = [worker for worker in others if await jobs.try_lock(connection, worker)]
+        left = await runs.leave_workers(connection, dead) if dead else []
+        stalled = await jobs.stalled(connection, seconds=stale_seconds, mine=list(in_hand))
+        left = sorted(({*left, *stalled}) - set(in_hand))
+        if left:
+            await runs.leave(connection, stalled)
+            await jobs.retry(connection, left)
+        found = await runs.idle(connection)
+        due = [(run_id, priority) for run_id, priority in found if run_id not in in_hand]
+        for run_id, priority in due:
+            await queue.put(connection, run_id, priority=priority)
+    swept = [*left, *(run_id for run_id, _ in due)]
+    if swept:
+        log.info("runs_swept", dead=len(dead), stalled=len(stalled), runs=[str(r) for r in swept])
+    return swept

@@ -1,0 +1,123 @@
+"""The event log over PostgreSQL: stored rows are the truth, notifications only say when to look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from types import TracebackType
+from typing import Protocol
+from uuid import UUID, uuid4
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from phoenix.domain.run import Event
+from phoenix.errors import DatabaseUnavailable
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+
+
+class ReadEvents(Protocol):
+    """Reads stored events of a project in order."""
+
+    def __call__(self, project_id: UUID, *, after: int, limit: int) -> Awaitable[list[Event]]: ...
+
+
+class PostgresEventLog:
+    """The port `EventLog`. One connection listens for all followers of this process.
+
+    Args:
+        conninfo: The database as libpq reads it.
+        read: Reads stored events.
+        channel: Where writers notify, with the project's id as payload.
+        poll_seconds: How often followers look without being notified.
+    """
+
+    def __init__(
+        self, conninfo: str, read: ReadEvents, *, channel: str = "phoenix_events", poll_seconds: float = 1.0
+    ) -> None:
+        self._conninfo = conninfo
+        self._read = read
+        self._channel = channel
+        self._poll_seconds = poll_seconds
+        self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._listener: asyncio.Task[None] | None = None
+        self._application = f"phoenix-events-{uuid4().hex[:12]}"
+
+    async def __aenter__(self) -> PostgresEventLog:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop listening. Followers go on by polling."""
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.wait([self._listener])
+            self._listener = None
+
+    async def read(self, project_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        return await self._read(project_id, after=after, limit=limit)
+
+    async def follow(self, project_id: UUID, *, after: int = 0) -> AsyncIterator[Event]:
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._listen(), name="event listener")
+        news = asyncio.Event()
+        self._waiting.setdefault(project_id, set()).add(news)
+        try:
+            while True:
+                # Cleared before reading: what is committed after the read sets it again.
+                news.clear()
+                events = await self._read_or_none(project_id, after)
+                for event in events:
+                    yield event
+                    after = event.seq
+                if len(events) < BATCH:
+                    await self._news(news)
+        finally:
+            self._waiting[project_id].discard(news)
+            if not self._waiting[project_id]:
+                del self._waiting[project_id]
+
+    async def _read_or_none(self, project_id: UUID, after: int) -> list[Event]:
+        try:
+            return await self._read(project_id, after=after, limit=BATCH)
+        except DatabaseUnavailable as error:
+            log.info("events_unreadable", project_id=str(project_id), error=str(error))
+            return []
+
+    async def _news(self, news: asyncio.Event) -> None:
+        try:
+            await asyncio.wait_for(news.wait(), self._poll_seconds)
+        except TimeoutError:
+            return
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._listen_once()
+            except psycopg.OperationalError as error:
+                log.info("event_listener_lost", error=str(error).strip())
+            await asyncio.sleep(self._poll_seconds)
+
+    async def _listen_once(self) -> None:
+        connection = await psycopg.AsyncConnection.connect(
+            self._conninfo, autocommit=True, application_name=self._application
+        )
+        async with connection:
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+            # What was committed while nobody listened was not notified.
+            for project_id in list(self._waiting):
+                self._wake(project_id)
+            async for notice in connection.notifies():
+                self._wake(UUID(notice.payload))
+
+    def _wake(self, project_id: UUID) -> None:
+        for news in self._waiting.get(project_id, ()):
+            news.set()

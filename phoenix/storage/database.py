@@ -1,0 +1,74 @@
+"""Connections to PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from phoenix.errors import DatabaseUnavailable, SettingInvalid
+
+
+def parse_url(url: str) -> URL:
+    """Return a PostgreSQL URL with Phoenix's own driver, whatever spelling was given.
+
+    Raises:
+        SettingInvalid: it is no PostgreSQL URL.
+    """
+    hint = "Give one such as postgresql://user:password@host:5432/name."
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        # The URL may hold a password: it is not repeated.
+        raise SettingInvalid("This is no database URL.", field="DATABASE_URL", hint=hint) from error
+    if parsed.drivername.split("+")[0] not in ("postgresql", "postgres"):
+        raise SettingInvalid(
+            f"Phoenix needs PostgreSQL, not {parsed.drivername}.", field="DATABASE_URL", hint=hint
+        )
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def conninfo(url: str) -> str:
+    """Return the URL as psycopg and libpq read it."""
+    return parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def connect(url: str, *, pool_size: int = 10) -> AsyncEngine:
+    """Return an engine with a pool; it connects on first use. Dispose of it when done."""
+    return create_async_engine(
+        parse_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10},
+    )
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Open a transaction: committed at the end of the body, rolled back on an error.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be reached or went away.
+    """
+    try:
+        async with engine.begin() as connection:
+            yield connection
+    except OperationalError as error:
+        raise DatabaseUnavailable(
+            f"The database cannot be reached: {str(error.orig).strip()}",
+            hint="Check that it runs; work goes on by itself when it is back.",
+        ) from error
+
+
+async def raw(connection: AsyncConnection) -> psycopg.AsyncConnection[object]:
+    """Return the psycopg connection below, for a library that joins this transaction."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    if not isinstance(driver, psycopg.AsyncConnection):
+        raise TypeError("the engine does not run on psycopg")
+    return driver
