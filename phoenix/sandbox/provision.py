@@ -93,7 +93,7 @@ class WheelProvisioner:
             ProvisionFailed: it does not start there.
         """
         sandbox = self._sandboxes.open(empty, environment=_environment(root), read_only=True)
-        done = await sandbox.execute("python -I -c 'import pytest'", timeout_seconds=TRY_SECONDS)
+        done = await sandbox.execute("python -I -c 'import phoenix_harness'", timeout_seconds=TRY_SECONDS)
         if not done.ok:
             said = (done.stderr or done.stdout or done.killed).strip()[-1000:]
             raise ProvisionFailed(
