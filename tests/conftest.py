@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from phoenix.storage.embedded import EmbeddedPostgres
@@ -18,6 +19,9 @@ from phoenix.storage.embedded import EmbeddedPostgres
 GIVEN_SERVER = os.environ.get("PHOENIX_TEST_DATABASE_URL", "")
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "1GB"}
 """Tests ask for no durability of the machine, only of processes."""
+
+settings.register_profile("phoenix", database=None, deadline=None)
+settings.load_profile("phoenix")
 
 
 @pytest.fixture(autouse=True)
