@@ -48,7 +48,7 @@ class ExecuteResult:
     stderr: str
     seconds: float
     killed: str = ""
-    """Empty, or one of: timeout, memory, output, cancelled."""
+    """Empty, or one of: timeout, cpu, memory, processes, disk, output."""
     truncated: bool = False
 
     @property

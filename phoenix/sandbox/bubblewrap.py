@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import os
 import secrets
-import select
-import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +16,15 @@ from pathlib import Path
 from phoenix.errors import SandboxUnavailable
 from phoenix.ports import Environment, ExecuteResult, Limits
 from phoenix.sandbox import seccomp
+from phoenix.sandbox.descriptor import read_to_end, readable
 from phoenix.sandbox.folder import Folder
 from phoenix.sandbox.process import refusal, run
+from phoenix.sandbox.shell import prelude, shell
+from phoenix.sandbox.system import ETC, python_roots
 from phoenix.sandbox.usage import INODE_BYTES, Usage, measure, pids_in
 
 ROOT = "/workspace"
 HOME = "/tmp/home"  # noqa: S108 - inside the sandbox, private to one command
-OPEN_FILES = 4096
 INNER_ID = 1000
 END_SECONDS = 10.0
 HINT = (
@@ -34,24 +32,6 @@ HINT = (
     "(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)."
 )
 
-# Nothing here is secret: no shadow, no private keys, no machine id, no host names.
-_ETC = (
-    "alternatives",
-    "ca-certificates",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "localtime",
-    "mime.types",
-    "os-release",
-    "pki/ca-trust",
-    "pki/tls/certs",
-    "protocols",
-    "services",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "timezone",
-)
 _ETC_TEXT = {
     "passwd": f"root:x:0:0:root:/nonexistent:/bin/sh\nphoenix:x:{INNER_ID}:{INNER_ID}::{HOME}:/bin/sh\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -108,28 +88,6 @@ def _knows(option: str) -> bool:
     return option in shown.stdout + shown.stderr
 
 
-def shell() -> str:
-    """Return the shell that runs commands."""
-    return "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
-
-
-def python_roots() -> list[str]:
-    """Return where the running Python lives when that is not part of the read-only system.
-
-    Raises:
-        SandboxUnavailable: it is installed right in a home folder or in /, which cannot be shown.
-    """
-    prefix = Path(sys.base_prefix)
-    roots = [str(p) for p in dict.fromkeys((prefix, prefix.resolve())) if not p.is_relative_to("/usr")]
-    closed = {Path("/"), Path("/home"), Path("/root"), Path("/tmp"), Path.home(), Path.home().resolve()}  # noqa: S108
-    if any(Path(p) in closed for p in roots):
-        raise SandboxUnavailable(
-            f"Python is installed in {prefix}, which holds more than Python.",
-            hint="Use a Python with a folder of its own.",
-        )
-    return roots
-
-
 def _memory_file(name: str, data: bytes) -> int:
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
     os.write(fd, data)
@@ -156,7 +114,7 @@ class _Box:
         for fd in self.pass_fds:
             os.close(fd)
         self.pass_fds = []
-        told = await _read_to_end(self.info)
+        told = await read_to_end(self.info, END_SECONDS)
         if not told:
             return  # bwrap has failed, and says why on its error stream
         self._inside = int(json.loads(told)["child-pid"])
@@ -195,7 +153,7 @@ class _Box:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
             return
-        if not await _readable(self._pidfd, END_SECONDS):
+        if not await readable(self._pidfd, END_SECONDS):
             raise SandboxUnavailable("The sandbox did not end when it was killed.")
 
     def close(self) -> None:
@@ -212,34 +170,6 @@ def _is_child(pid: int, parent: int) -> bool:
     except OSError:
         return True  # gone meanwhile: the descriptor says so at once
     return int(data[data.rindex(b")") + 2 :].split()[1]) == parent
-
-
-async def _readable(fd: int, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    if poll.poll(0):
-        return True
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(fd, ready.set)
-    try:
-        async with asyncio.timeout(seconds):
-            await ready.wait()
-    except TimeoutError:
-        return False
-    finally:
-        loop.remove_reader(fd)
-    return True
-
-
-async def _read_to_end(fd: int) -> bytes:
-    data = b""
-    while await _readable(fd, END_SECONDS):
-        piece = os.read(fd, 4096)
-        if not piece:
-            break
-        data += piece
-    return data
 
 
 class BubblewrapSandbox(Folder):
@@ -303,7 +233,7 @@ class BubblewrapSandbox(Folder):
                 argv += ["--symlink", str(top.readlink()), str(top)]
             elif top.is_dir():
                 argv += ["--ro-bind", str(top), str(top)]
-        for name in (*_ETC, *(p.name for p in Path("/etc").glob("java*"))):
+        for name in (*ETC, *(p.name for p in Path("/etc").glob("java*"))):
             argv += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
         for name, text in _ETC_TEXT.items():
             fd = _memory_file(name, text.encode())
@@ -336,28 +266,6 @@ def _proc_mounts() -> list[str]:
         elif path.exists():
             argv += ["--ro-bind", "/dev/null", str(path)]
     return argv
-
-
-def prelude(ready: str, limits: Limits) -> str:
-    """Return the shell text that sets limits, says that isolation stands, and becomes the command.
-
-    The limits are set here, inside: RLIMIT_NPROC set outside counts all processes of that user.
-    RLIMIT_DATA bounds what one process can fill; RLIMIT_AS would also count what Node or Go reserve.
-    """
-    bash = shell() == "/bin/bash"
-    block = 1024 if bash else 512
-    cpu = max(1, int(limits.cpu_seconds))
-    lines = [
-        "ulimit -c 0",
-        f"ulimit -n {OPEN_FILES}",
-        f"ulimit -{'u' if bash else 'p'} {limits.processes}",
-        f"ulimit -f {max(1, limits.file_bytes // block)}",
-        f"ulimit -d {max(1, limits.memory_bytes // 1024)}",
-        f"ulimit -t {cpu}",
-        f"printf %s {shlex.quote(ready)} >&2",
-        f'exec {shell()} -c "$1"',
-    ]
-    return " && ".join(lines)
 
 
 class BubblewrapSandboxes:

@@ -142,7 +142,8 @@ async def run(confinement: Confinement, *, timeout_seconds: float, limits: Limit
     seconds = time.monotonic() - start
     if not tap.stderr.ready and not killed:
         said = clean(bytes(tap.stderr.before)).strip() or f"exit code {transport.get_returncode()}"
-        raise SandboxUnavailable(f"The sandbox could not be set up: {said}.", hint=confinement.hint)
+        first = said.splitlines()[0][:300].rstrip(".")
+        raise SandboxUnavailable(f"The sandbox could not be set up: {first}.", hint=confinement.hint)
     return ExecuteResult(
         exit_code=None if killed else transport.get_returncode(),
         stdout=tap.stdout.text(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ class Usage:
     memory_bytes: int
     pids: tuple[str, ...] = ()
     proc: Path = Path("/proc")
+    tmp_bytes: int = 0
+    """What its temporary folder holds, where no mount limits that."""
 
     def exact_memory_bytes(self) -> int:
         """Return the memory with pages that several processes share counted once."""
@@ -65,8 +68,18 @@ def pids_in(proc: Path) -> list[str]:
     return [name for name in os.listdir(proc) if name.isdigit()]  # noqa: PTH208 - names only, and fast
 
 
+def folder_bytes(folder: Path) -> int:
+    """Return what the files of a folder take on disk; links are not followed."""
+    total = 0
+    for at, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(at, name)).st_blocks * 512  # noqa: PTH118 - fast
+    return total
+
+
 def exceeded(usage: Usage, limits: Limits) -> str:
-    """Return which limit is exceeded: cpu, memory, processes; or nothing."""
+    """Return which limit is exceeded: cpu, memory, processes, disk; or nothing."""
     if usage.processes > limits.processes:
         return "processes"
     if usage.cpu_seconds > limits.cpu_seconds:
@@ -74,4 +87,6 @@ def exceeded(usage: Usage, limits: Limits) -> str:
     # The quick sum counts shared pages once for each process, so it only raises suspicion.
     if usage.memory_bytes > limits.memory_bytes and usage.exact_memory_bytes() > limits.memory_bytes:
         return "memory"
+    if usage.tmp_bytes > limits.tmp_bytes:
+        return "disk"
     return ""
