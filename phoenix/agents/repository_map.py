@@ -58,18 +58,27 @@ def _draw(files: Mapping[str, str], room: int, focus: Sequence[str]) -> str:
     words = {part for text in focus for part in _parts(text)}
     ranks, used = _rank(files, symbols, words)
     entries = [
-        _Entry(
-            path, s, (used.get((path, s.name), 0.0) + 0.1 * ranks[path]) * (1 + 3 * _matches(s.name, words))
-        )
+        _Entry(path, symbol, _score(symbol, ranks[path], used.get((path, symbol.name), 0.0), words))
         for path, found in symbols.items()
-        for s in found
+        for symbol in found
     ]
     entries.sort(key=lambda e: (-e.score, e.path, e.symbol.line))
     chosen = _choose(entries, room - int(room * LISTING_SHARE))
     order = sorted(chosen, key=lambda p: (-ranks[p], p))
-    text = "".join(f"{p}:\n{''.join(e.line() for e in chosen[p])}" for p in order)
+    text = "".join(f"{_shown(p)}:\n{''.join(e.line() for e in chosen[p])}" for p in order)
     rest = sorted((p for p in paths if p not in chosen), key=lambda p: (-_matches(p, words), p))
     return (text + _listing(rest, room - len(text))).rstrip()
+
+
+def _score(symbol: Symbol, rank: float, used: float, words: set[str]) -> float:
+    """Weigh how much others use a symbol, and more so what the task names, used or not."""
+    matches = _matches(symbol.name, words)
+    return (used + 0.1 * rank) * (1 + 3 * matches) + rank * matches
+
+
+def _shown(path: str) -> str:
+    """Return a path on one line, whatever its author put in it."""
+    return "".join(c if c.isprintable() else "?" for c in path)
 
 
 def _choose(entries: Sequence[_Entry], room: int) -> dict[str, list[_Entry]]:
@@ -94,7 +103,7 @@ def _listing(paths: Sequence[str], room: int) -> str:
         last = n == len(paths) - 1
         if len(lines) + len(path) + 1 + (0 if last else len(more)) > room:
             return lines + more if len(lines) + len(more) <= room else lines
-        lines += f"{path}\n"
+        lines += f"{_shown(path)}\n"
     return lines
 
 
