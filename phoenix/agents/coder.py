@@ -27,7 +27,9 @@ async def work_on(task: TaskWork, ports: Ports, *, tree_name: str) -> Submission
     """Let the coding agent do a task, or go on with one that was sent back."""
     start = task.commit or task.base
     tree = await ports.workspace.worktree(tree_name, task.base)
-    environment = await _provisioned(ports, tree_name, start)
+    if await tree.current() != start:
+        await tree.restore(start)
+    environment = await ports.provisioner.provision(tree.path)
     spec = await ports.artifacts.get(task.spec, Spec)
     plan = await ports.artifacts.get(task.plan, Plan) if task.plan else None
     about = await ground(ports, start, focus=[task.title, task.brief, *task.files])
@@ -94,10 +96,3 @@ async def resolve(
         sealed_folder=desk.sealed_folder,
     )
     return await code(desk, Caller("resolve", f"{task.task}/r{task.round}"), messages, start=start)
-
-
-async def _provisioned(ports: Ports, tree_name: str, start: str):  # type: ignore[no-untyped-def]
-    tree = await ports.workspace.worktree(tree_name, start)
-    if await tree.current() != start:
-        await tree.restore(start)
-    return await ports.provisioner.provision(tree.path)

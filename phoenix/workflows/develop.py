@@ -7,7 +7,7 @@ from langgraph.runtime import Runtime
 from phoenix.agents import contract as contracting
 from phoenix.agents import decomposition, requirement, test_author
 from phoenix.agents.coder import work_on
-from phoenix.domain.evidence import Build, Delivery, Evidence, Sealed
+from phoenix.domain.evidence import Build, CriterionEvidence, Delivery, Evidence, Sealed
 from phoenix.domain.plan import Contract, Plan
 from phoenix.domain.project import Answers, Questions, Request, Sized
 from phoenix.domain.spec import Spec
@@ -88,6 +88,11 @@ async def code(value: Spec | Evidence, runtime: Runtime[Ports], feedback: Feedba
         "short-kept", message=f"{work.title}\n\n{done.summary}".strip(), parents=[work.base]
     )
     return Build(spec=work.spec, base=work.base, commit=commit, declared=done.declared, round=work.round)
+
+
+def _why_not(criterion: CriterionEvidence) -> str:
+    said = "; ".join(f"{t.id} {t.outcome}: {t.message[:1000]}" for t in criterion.tests)
+    return f"{criterion.criterion} is not shown to hold: {said or 'no test was named for it'}"
 
 
 async def _small_work(value: Spec | Evidence, ports: Ports, guidance: str) -> TaskWork:

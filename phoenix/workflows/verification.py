@@ -71,7 +71,7 @@ async def prove(build: Build, ports: Ports) -> Evidence:
 
 
 def _round(task: str) -> int:
-    """Return the round of a repair task; 1 for a task of the plan. A repair makes up for what failed before."""
+    """Return the round of a repair task, which makes up for what failed before; 1 for a plan's task."""
     return int(task[1:]) if task.startswith("R") else 1
 
 
