@@ -71,6 +71,7 @@ class Folder:
             "TERM": "dumb",
             "NO_COLOR": "1",
             "PAGER": "cat",
+            "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_PAGER": "cat",
             "GIT_TERMINAL_PROMPT": "0",
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -57,9 +57,10 @@ class Guarded:
         job = {
             "parent": os.getpid(),
             "info": inside,
-            "argv": [shell(), "-c", self._script, "phoenix", command],
+            "argv": [shell(), "-c", self._script, "phoenix", command.encode("utf-8", "replace").decode()],
             "variables": dict(variables),
             "cwd": str(cwd),
+            "tmp": str(self.tmp),
             "policy": policy,
         }
         quick = ["-S"] if policy is None else []

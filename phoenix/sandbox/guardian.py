@@ -120,6 +120,10 @@ def main() -> None:
             code = os.waitstatus_to_exitcode(status)
             break
     _end_all()
+    if os.getppid() != job["parent"]:  # nobody else is left to tidy up
+        import shutil
+
+        shutil.rmtree(job["tmp"], ignore_errors=True)
     os._exit(code if code >= 0 else 128 - code)
 
 

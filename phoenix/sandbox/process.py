@@ -100,6 +100,7 @@ class _Tap(asyncio.SubprocessProtocol):
         self.stdout = Capture(limits.output_bytes)
         self.stderr = Capture(limits.output_bytes, ready)
         self.flood_bytes = max(FLOOD_BYTES, FLOOD_FACTOR * limits.output_bytes)
+        self.transport: asyncio.SubprocessTransport | None = None
         self.pidfd = -1
         self.exited = asyncio.Event()
         self.closed = asyncio.Event()
@@ -118,6 +119,15 @@ class _Tap(asyncio.SubprocessProtocol):
         self.closed.set()
 
     @property
+    def exit_code(self) -> int | None:
+        return self.transport.get_returncode() if self.transport else None
+
+    def close(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+        self.pidfd = -1
+
+    @property
     def flooded(self) -> bool:
         return self.stdout.total + self.stderr.total > self.flood_bytes
 
@@ -131,21 +141,17 @@ async def run(confinement: Confinement, *, timeout_seconds: float, limits: Limit
     start = time.monotonic()
     tap = _Tap(limits, confinement.ready)
     try:
-        transport = await uncancelled(_spawn(confinement, tap))
-    except BaseException:
-        confinement.close()
-        raise
-    try:
+        await uncancelled(_spawn(confinement, tap))
         killed = await _watch(confinement, tap, start + timeout_seconds, limits)
     finally:
-        await uncancelled(_finish(confinement, tap, transport))
+        await uncancelled(_finish(confinement, tap))
     seconds = time.monotonic() - start
     if not tap.stderr.ready and not killed:
-        said = clean(bytes(tap.stderr.before)).strip() or f"exit code {transport.get_returncode()}"
+        said = clean(bytes(tap.stderr.before)).strip() or f"exit code {tap.exit_code}"
         first = said.splitlines()[0][:300].rstrip(".")
         raise SandboxUnavailable(f"The sandbox could not be set up: {first}.", hint=confinement.hint)
     return ExecuteResult(
-        exit_code=None if killed else transport.get_returncode(),
+        exit_code=None if killed else tap.exit_code,
         stdout=tap.stdout.text(),
         stderr=tap.stderr.text(),
         seconds=seconds,
@@ -154,10 +160,10 @@ async def run(confinement: Confinement, *, timeout_seconds: float, limits: Limit
     )
 
 
-async def _spawn(confinement: Confinement, tap: _Tap) -> asyncio.SubprocessTransport:
+async def _spawn(confinement: Confinement, tap: _Tap) -> None:
     loop = asyncio.get_running_loop()
     try:
-        transport, _ = await loop.subprocess_exec(
+        tap.transport, _ = await loop.subprocess_exec(
             lambda: tap,
             *confinement.argv,
             stdin=asyncio.subprocess.DEVNULL,
@@ -173,14 +179,10 @@ async def _spawn(confinement: Confinement, tap: _Tap) -> asyncio.SubprocessTrans
             f"The sandbox could not be started: {error.strerror} ({os.fsdecode(confinement.argv[0])}).",
             hint=confinement.hint,
         ) from error
+    pid = tap.transport.get_pid()
     with contextlib.suppress(ProcessLookupError):
-        tap.pidfd = os.pidfd_open(transport.get_pid())
-    try:
-        await confinement.started(transport.get_pid())
-    except BaseException:
-        await _finish(confinement, tap, transport)
-        raise
-    return transport
+        tap.pidfd = os.pidfd_open(pid)
+    await confinement.started(pid)
 
 
 async def _watch(confinement: Confinement, tap: _Tap, deadline: float, limits: Limits) -> str:
@@ -204,8 +206,11 @@ async def _watch(confinement: Confinement, tap: _Tap, deadline: float, limits: L
     return ""
 
 
-async def _finish(confinement: Confinement, tap: _Tap, transport: asyncio.SubprocessTransport) -> None:
+async def _finish(confinement: Confinement, tap: _Tap) -> None:
+    """End what is left; when nothing was started, only release what is held."""
     try:
+        if tap.transport is None:
+            return
         await confinement.end()
         # Not transport.kill(): it polls first, and may reap the process under the loop's watcher.
         if tap.pidfd >= 0:
@@ -218,8 +223,7 @@ async def _finish(confinement: Confinement, tap: _Tap, transport: asyncio.Subpro
         except TimeoutError as error:
             raise SandboxUnavailable("Something that the command started holds its output open.") from error
     finally:
-        transport.close()
+        if tap.transport is not None:
+            tap.transport.close()
         confinement.close()
-        if tap.pidfd >= 0:
-            os.close(tap.pidfd)
-            tap.pidfd = -1
+        tap.close()
