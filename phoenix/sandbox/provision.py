@@ -58,8 +58,6 @@ class WheelProvisioner:
             ProvisionFailed: something declared cannot be installed.
         """
         declared = await asyncio.to_thread(read_declared, workspace)
-        for reason in declared.ignored:
-            log.warning("requirement_ignored", reason=reason)
         key = await asyncio.to_thread(_key, declared.requirements)
         root = self._cache / key
         if not await asyncio.to_thread(_is_finished, root):
@@ -70,6 +68,8 @@ class WheelProvisioner:
 
     async def _build(self, root: Path, declared: Declared) -> None:
         """Build beside the final place, rename, and record last: a killed build is never taken for one."""
+        for reason in declared.ignored:
+            log.warning("requirement_ignored", reason=reason)
         await asyncio.to_thread(_clear, root)
         made = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=self._cache))
         new, wheels = made / "environment", made / "wheels"
