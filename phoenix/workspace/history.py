@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from phoenix.workspace.git import Git, commit_id
+from phoenix.workspace.names import path_can_be_held
+from phoenix.workspace.tree import read_blobs
 
 _DIFF = ("diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color")
 MOST_PATCH_BYTES = 64 * 1024**2
@@ -12,7 +14,7 @@ MOST_PATCH_BYTES = 64 * 1024**2
 
 def read_path(git: Git, commit: str, path: str) -> bytes | None:
     """Return a regular file of a commit; None when there is none."""
-    if not path or "\0" in path or path.startswith("/"):
+    if not path_can_be_held(path):
         return None
     name = os.fsencode(path)
     listing = git.run("--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit_id(commit), "--", path)
@@ -21,6 +23,22 @@ def read_path(git: Git, commit: str, path: str) -> bytes | None:
         if found == name and meta.startswith((b"100644 ", b"100755 ", b"100664 ")):
             return git.run("cat-file", "blob", meta.split(b" ")[2].decode()).out
     return None
+
+
+def read_all(git: Git, commit: str, max_file_bytes: int) -> dict[str, bytes]:
+    """Return the regular files of a commit by path; larger ones with empty content."""
+    files: dict[str, str] = {}
+    small: set[str] = set()
+    for line in git.run("ls-tree", "-r", "-l", "-z", "--full-tree", commit_id(commit)).out.split(b"\0"):
+        meta, tab, name = line.partition(b"\t")
+        path = os.fsdecode(name)
+        if tab and path_can_be_held(path) and meta.startswith(b"100"):
+            _, _, id_, size = meta.decode().split()
+            files[path] = id_
+            if int(size) <= max_file_bytes:
+                small.add(id_)
+    found = dict(read_blobs(git, sorted(small)))
+    return {path: found.get(id_, b"") for path, id_ in files.items()}
 
 
 def commits_after(git: Git, base: str, commit: str) -> list[tuple[str, str]]:

@@ -25,13 +25,13 @@ def lay_out(git: Git, folder: Path, entries: Mapping[str, Entry], memory: Memory
 
     Files that are right already are kept. A folder that cannot be cleaned goes to the trash whole.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    kept: dict[str, Stamp | None] = {}
     try:
         kept = _clean(folder, entries, memory)
-    except (PermissionError, RecursionError, _TooDeep):
+    except (OSError, RecursionError, _TooDeep):
         discard(folder, trash)
-        folder.mkdir(parents=True)
-        kept = {}
+        folder.mkdir()
     missing = {path: entry for path, entry in entries.items() if path not in kept}
     written = _write(git, folder, missing)
     # Nothing else writes here meanwhile, so all of it counts as seen now.
@@ -46,8 +46,9 @@ def discard(folder: Path, trash: Path) -> None:
     trash.mkdir(parents=True, exist_ok=True)
     if folder.is_symlink() or folder.exists():
         folder.rename(trash / uuid.uuid4().hex)
-    # rm follows no links and has no limit of depth; what it leaves, another call tries again.
-    subprocess.run(["rm", "-rf", "--", *trash.iterdir()], capture_output=True, check=False, timeout=600)
+    # Both follow no links and have no limit of depth; what they leave, another call tries again.
+    for command in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+        subprocess.run([*command, "--", *trash.iterdir()], capture_output=True, check=False, timeout=600)
 
 
 class _TooDeep(Exception):

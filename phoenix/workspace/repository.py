@@ -19,7 +19,8 @@ from phoenix.workspace.layout import discard
 from phoenix.workspace.locks import locked
 from phoenix.workspace.merge import Merged, contains, merge_trees
 from phoenix.workspace.names import is_worktree_name
-from phoenix.workspace.source import BASE, take_in
+from phoenix.workspace.source import BASE, locate, take_in
+from phoenix.workspace.standin import publish
 from phoenix.workspace.tree import Commit, Draft, read_commit, update_refs, write_commit
 from phoenix.workspace.worktree import COMMITS, GitWorktree, Places
 
@@ -39,13 +40,10 @@ class GitWorkspace:
         """
         self.name = name
         self._places = Places(root.absolute())
-        self._git = Git(self._places.repository)
+        self.repository = self._places.repository
+        self._git = Git(self.repository)
         self._timeout_seconds = timeout_seconds
         self._open: dict[str, GitWorktree] = {}
-
-    @property
-    def repository(self) -> Path:
-        return self._places.repository
 
     async def prepare(self, source: str | None) -> str:
         """Make the repository, from a source or empty, and return the base commit. Idempotent."""
@@ -95,6 +93,21 @@ class GitWorkspace:
             GitFailed: no branch can be called so, or there is no such commit.
         """
         await _thread(lambda: self._branch(name, commit))
+
+    async def contents(self, commit: str, *, max_file_bytes: int = 200_000) -> dict[str, bytes]:
+        """Return the regular files of a commit by path; larger ones with empty content."""
+        return await _thread(lambda: history.read_all(self._git, commit, max_file_bytes))
+
+    async def publish(self, target: str, name: str) -> None:
+        """Push a branch to a repository on this machine; nothing checked out there changes. Idempotent.
+
+        No hook of that repository runs and nothing of its configuration is used.
+
+        Raises:
+            GitFailed: the branch is checked out there, or has other commits.
+            RepositoryUnreadable: the target is no such repository.
+        """
+        await _thread(lambda: self._publish(target, name))
 
     async def patch(self, base: str, commit: str) -> str:
         """Return the unified diff between two commits."""
@@ -154,7 +167,7 @@ class GitWorkspace:
 
     def _conflicted(self, tree: GitWorktree, ours: str, theirs: str) -> tuple[str, ...]:
         merged = merge_trees(self._git, ours, theirs)
-        snapshot = self._commit_merge(f"refs/phoenix/snapshots/{tree.name}", merged, "Snapshot\n", ours)
+        snapshot = self._commit_merge(f"refs/phoenix/snapshots/{tree.name}", merged, "Snapshot", ours)
         self._update_refs([f"update refs/phoenix/worktrees/{tree.name} {ours}"])
         tree.reset(snapshot, base=ours)
         return merged.conflicts
@@ -165,14 +178,27 @@ class GitWorkspace:
             return write_commit(self._git, Draft(ref, message, found, merged.tree), hold=hold)
 
     def _branch(self, name: str, commit: str) -> None:
-        ref = f"refs/heads/{name}"
-        valid = self._git.run("check-ref-format", ref, expect=(0, 1)).code == 0
-        if not valid or name.startswith("-"):
-            raise GitFailed(
-                f"{name[:100]!r} cannot be a branch's name.", hint="Use letters, digits, - and /."
-            )
+        ref = self._check_branch(name)
         read_commit(self._git, commit)
         self._update_refs([f"update {ref} {commit}"])
+
+    def _check_branch(self, name: str) -> str:
+        ref = f"refs/heads/{name}"
+        plain = name.isprintable() and not name.startswith("-")
+        if not plain or self._git.run("check-ref-format", ref, expect=(0, 1)).code:
+            raise GitFailed(f"{name[:100]!r} cannot be a branch's name.", hint="Use letters and digits.")
+        return ref
+
+    def _publish(self, target: str, name: str) -> None:
+        where = locate(target)
+        if where.kind != "folder":
+            raise GitFailed("A branch is only published to a repository's folder.", hint="Name a folder.")
+        self._check_branch(name)
+        to = self._places.root / "private" / f"publish-{uuid.uuid4().hex}"
+        try:
+            publish(self._git, Path(where.address), name, to)
+        finally:
+            shutil.rmtree(to, ignore_errors=True)
 
     def _ref(self, name: str) -> str | None:
         answer = self._git.run("rev-parse", "--verify", "--quiet", name, expect=(0, 1))

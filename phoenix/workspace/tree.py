@@ -154,7 +154,7 @@ def _import(git: Git, draft: Draft, blobs: IO[bytes] | None, hold: int | None) -
 
 
 def _commands(draft: Draft, second: int) -> bytes:
-    message = draft.message.encode("utf-8", "replace").replace(b"\0", b"")
+    message = draft.message.strip().encode("utf-8", "replace").replace(b"\0", b"") + b"\n"
     who = f"Phoenix <phoenix@localhost> {second} +0000"
     lines = [
         f"commit {draft.ref}/pending\nmark :1\nauthor {who}\ncommitter {who}\ndata {len(message)}\n".encode(),

@@ -112,8 +112,8 @@ class GitWorktree:
     def record(self) -> Commit:
         """Make the folder a snapshot."""
         if self._last_is_snapshot and self._current():
-            return self._commit(f"refs/phoenix/snapshots/{self.name}", "Snapshot\n", None)
-        commit = self._commit(f"refs/phoenix/snapshots/{self.name}", "Snapshot\n", (self._base()[0],))
+            return self._commit(f"refs/phoenix/snapshots/{self.name}", "Snapshot", None)
+        commit = self._commit(f"refs/phoenix/snapshots/{self.name}", "Snapshot", (self._base()[0],))
         self._last_is_snapshot = True
         return commit
 
