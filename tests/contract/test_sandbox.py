@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sandbox_adapters import ADAPTERS, working
 
 from phoenix.errors import PathRefused
 from phoenix.ports import Environment, Limits, Sandboxes
+from tests.contract.sandbox_adapters import ADAPTERS, working
 
 MB = 1024**2
 
