@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -148,6 +149,7 @@ def _retry_after(error: Exception) -> float | None:
 
 def _number(value: object) -> float | None:
     try:
-        return max(0.0, float(str(value)))
+        number = float(str(value))
     except ValueError:
         return None
+    return max(0.0, number) if math.isfinite(number) else None

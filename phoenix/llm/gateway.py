@@ -66,6 +66,8 @@ class Gateway:
         self._recorder = recorder
         self._patience = patience or Patience()
         self._warned = False
+        self._priced = Decimal(0)
+        """What this process knows to have spent: counts where a call of unknown price hides the total."""
 
     async def call(self, request: ModelRequest) -> AIMessage:
         """Return the answer to a request.
@@ -120,7 +122,8 @@ class Gateway:
     async def _check_budget(self) -> None:
         if self._budget is None or self.backend.recorded:
             return
-        spent = (await self.usage.total()).cost_usd or Decimal(0)
+        total = (await self.usage.total()).cost_usd
+        spent = self._priced if total is None else total
         if spent >= self._budget:
             raise BudgetSpent(
                 f"The project has spent {spent:.2f} of {self._budget:.2f} USD.",
@@ -142,6 +145,7 @@ class Gateway:
             seconds=round(seconds, 3),
         )
         await self.usage.add(call)
+        self._priced += call.cost_usd or Decimal(0)
         if call.cost_usd is None and self._budget is not None and not self._warned:
             self._warned = True
             await self._events.emit("price_unknown", model=call.model, budget_usd=str(self._budget))

@@ -18,16 +18,14 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), put)
     for pattern, put in (
         (r"\x1b\[[0-9;]*[A-Za-z]", ""),
-        (
-            r"^[ \t]*[E>]?[ \t]*[~^]+[ \t~^]*\n?",
-            "",
-        ),  # traceback carets, which Python 3.11 to 3.13 draw differently
+        # Carets of tracebacks: each Python from 3.11 to 3.13 draws them differently.
+        (r"^[ \t]*[E>]?[ \t]*[~^]+[ \t~^]*\n?", ""),
         (r"^platform \S+ -- Python .*$", "<platform>"),
         (r"^(rootdir|cachedir|configfile|plugins): .*\n?", ""),
-        (r"\b(Python|python|CPython)[ -/]?\d+\.\d+(\.\d+)?\w*", r"\1 <version>"),
         (r"(?:/[^\s/\"']+)*/lib/python[^/\"'\n]*/", "<python>/"),
         (r'(<python>/[^\s"\']+", line )\d+', r"\1<n>"),
         (r"(?:/[^\s/\"']+)+/bin/python[\d.]*", "<python>"),
+        (r"\b(Python|python|CPython)[ -/]?\d+\.\d+(\.\d+)?\w*", r"\1 <version>"),
         (r"(?:/private)?(?:/var/folders|/var/tmp|/tmp)/[^\s'\":,;)\]}>]+", "<tmp>"),
         (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", "<uuid>"),
         (r"\b0x[0-9a-fA-F]{6,16}\b", "<address>"),

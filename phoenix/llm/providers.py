@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,6 +37,7 @@ TAKES_CLIENT_LIMITS = frozenset({"openai", "anthropic", "google_genai"})
 """Providers whose chat model takes `max_retries` and `timeout`: retries are the gateway's."""
 
 CLIENT_ERRORS = ("openai:OpenAIError", "anthropic:AnthropicError", "google.genai.errors:APIError")
+NOT_CHAT = ("embed", "whisper", "tts", "dall-e", "image", "moderation", "rerank")
 PROBE_SECONDS = 5.0
 LOCAL_PROBE_SECONDS = 0.5
 
@@ -46,7 +48,10 @@ THREE_WAYS = (
 
 
 async def find_model(settings: Settings, *, ollama_url: str = OLLAMA_URL) -> str:
-    """Return the `provider:model` to use: named, by key, by base URL, else from Ollama.
+    """Return the `provider:model` to use: the one named, by base URL, by key, else from Ollama.
+
+    A base URL is asked for its models even when there is a key: a server that imitates OpenAI wants any
+    key, and has other models.
 
     Raises:
         NoModel: there is none; the hint names the three ways to give one.
@@ -56,8 +61,10 @@ async def find_model(settings: Settings, *, ollama_url: str = OLLAMA_URL) -> str
         return settings.model
     if settings.openai_base_url:
         names = await _served(settings.openai_base_url, _key(settings))
-        if names:
-            return f"openai:{names[0]}"
+        default = DEFAULT_MODEL.removeprefix("openai:")
+        chats = [n for n in names if not any(word in n for word in NOT_CHAT)]
+        if chats:
+            return f"openai:{default if default in chats else chats[0]}"
         if not settings.openai_api_key:
             raise NoModel(f"{settings.openai_base_url} serves no model.", hint="Name one with --model.")
     if settings.openai_api_key:
@@ -119,7 +126,7 @@ async def _ollama_models(url: str) -> list[str]:
             names = [str(row["name"]) for row in response.json()["models"]]
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return []
-    return [name for name in names if "embed" not in name]
+    return [name for name in names if not any(word in name for word in NOT_CHAT)]
 
 
 def open_provider(settings: Settings, name: str, *, timeout_seconds: float = 600.0) -> ProviderModel:
@@ -202,6 +209,12 @@ class ProviderModel:
         self._base_url = base_url
         self._secret = secret
         self._failures = _client_errors()
+        # LangChain warns of a schema mode that the server refuses; the tool tier is the answer to it.
+        for text in (
+            "This model does not support OpenAI's structured",
+            "Invalid schema for OpenAI's structured",
+        ):
+            warnings.filterwarnings("ignore", message=text)
 
     def tool_options(self, tools: Sequence[ToolLike], **choices: Any) -> dict[str, Any]:
         bound = cast("RunnableBinding[Any, Any]", self._chat.bind_tools(list(tools), **choices))
@@ -243,13 +256,11 @@ class ProviderModel:
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
-    """Return what installed clients raise, and what LangChain raises for an answer of the wrong form."""
+    """Return what the loaded clients raise, and what LangChain raises for an answer of the wrong form."""
     errors: list[type[Exception]] = [LangChainException, httpx.HTTPError, OSError]
     errors += [ValueError, KeyError, TypeError]
     for where in CLIENT_ERRORS:
         module, _, name = where.partition(":")
-        try:
-            errors.append(getattr(importlib.import_module(module), name))
-        except ImportError:
-            continue
+        if module in sys.modules:
+            errors.append(getattr(sys.modules[module], name))
     return tuple(errors)

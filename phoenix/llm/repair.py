@@ -40,9 +40,10 @@ def mend_json(text: str) -> dict[str, Any] | None:
 
 
 def fit(data: dict[str, Any], schema: type[M]) -> tuple[M, bool]:
-    """Return the data as a model, and whether it had to be trimmed to fit.
+    """Return the data as a model, and whether it had to be changed to fit.
 
-    An envelope of one key, unknown fields, and nulls for fields with a default are taken off.
+    An envelope of one key is opened, and null stands for a default. Unknown fields stay an error: one
+    may be the misspelt name of a field that would then silently be empty.
 
     Raises:
         ValidationError: it does not fit.
@@ -51,7 +52,7 @@ def fit(data: dict[str, Any], schema: type[M]) -> tuple[M, bool]:
     try:
         return schema.model_validate(inner), inner is not data
     except ValidationError as error:
-        return schema.model_validate(_trimmed(inner, error)), True
+        return schema.model_validate(_without_nulls(inner, error)), True
 
 
 def _candidates(text: str) -> list[str]:
@@ -70,10 +71,17 @@ def _load(text: str | None) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        value = json.loads(text, strict=False)
+        value = json.loads(text, strict=False, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key appears twice")
+    return found
 
 
 def _outside_strings(text: str) -> tuple[list[tuple[int, str]], bool]:
@@ -121,8 +129,9 @@ def _closed(text: str) -> str | None:
 
 
 def _loosely(text: str) -> dict[str, Any] | None:
-    """Let json-repair try; take its word only when it kept every letter and digit in order."""
-    if not text.rstrip().endswith("}"):
+    """Let json-repair mend quotes and commas; take its word only when all else stayed as it was."""
+    marks, open_string = _outside_strings(text)
+    if open_string or not marks or marks[-1] != (len(text) - 1, "}"):
         return None
     from json_repair import repair_json
 
@@ -130,16 +139,18 @@ def _loosely(text: str) -> dict[str, Any] | None:
         value = repair_json(text, return_objects=True, skip_json_loads=True)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict):
         return None
-    return value if _said(text) == _said(json.dumps(value, ensure_ascii=False)) else None
+    result = json.dumps(value, ensure_ascii=False)
+    invented = result.count('""') > text.count('""') + text.count("''")
+    return value if _said(text) == _said(result) and not invented else None
 
 
 def _said(text: str) -> str:
-    """Return the letters and digits of a text, escapes and the spelling of literals aside."""
+    """Return all of a text but quotes, commas and white space; escapes and spelling of literals aside."""
     text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
     text = re.sub(r'\\[bfnrt"\\/]', " ", text)
-    return "".join(c for c in text.lower() if c.isalnum()).replace("none", "null")
+    return re.sub(r"[\s\"'`,\\]", "", text).lower().replace("none", "null")
 
 
 def _opened(data: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
@@ -151,12 +162,11 @@ def _opened(data: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
     return data
 
 
-def _trimmed(data: dict[str, Any], error: ValidationError) -> dict[str, Any]:
-    """Return the data without the unknown fields and nulls that an error names."""
+def _without_nulls(data: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """Return the data without the nulls that an error names."""
     trimmed: dict[str, Any] = json.loads(json.dumps(data))
     for problem in error.errors():
-        null = problem["input"] is None and problem["type"] != "missing"
-        if null or problem["type"] == "extra_forbidden":
+        if problem["input"] is None and problem["type"] not in ("missing", "extra_forbidden"):
             _remove(trimmed, problem["loc"])
     return trimmed
 

@@ -64,26 +64,30 @@ class StructuredCalls:
 
     async def _send(self, caller: Caller, messages: list[BaseMessage], shape: OutputSchema) -> AIMessage:
         """Call in the best tier that the provider accepts."""
-        while True:
-            request = self._request(caller, messages, shape)
-            if request is not None:
-                try:
-                    return await self._gateway.call(request)
-                except ModelRejected:
-                    if self._tier == "text":
-                        raise
-            self._tier = TIERS[TIERS.index(self._tier) + 1]
+        for tier in TIERS[TIERS.index(self._tier) :]:
+            request = self._request(tier, caller, messages, shape)
+            if request is None:
+                continue
+            try:
+                answer = await self._gateway.call(request)
+            except ModelRejected:
+                if tier == TIERS[-1]:
+                    raise
+                continue
+            self._tier = tier
+            return answer
+        raise ModelRejected
 
     def _request(
-        self, caller: Caller, messages: list[BaseMessage], shape: OutputSchema
+        self, tier: Tier, caller: Caller, messages: list[BaseMessage], shape: OutputSchema
     ) -> ModelRequest | None:
         backend = self._gateway.backend
         tool = shape.as_tool()
         options: dict[str, Any] | None = {}
         sent = messages
-        if self._tier == "schema":
+        if tier == "schema":
             options = backend.schema_options(shape)
-        elif self._tier == "tool":
+        elif tier == "tool":
             options = backend.tool_options([tool], tool_choice=shape.name)
         else:
             sent = [*messages, HumanMessage(_schema_text(shape))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,10 +60,14 @@ class Server:
 
     def __init__(self) -> None:
         self.replies: list[Reply] = []
+        self.choose: Callable[[dict[str, Any]], Reply] | None = None
+        """Replies by request instead of in order."""
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.models: list[str] | None = ["test"]
         self.url = ""
+        self.refuse = False
+        """Refuse the key when /models is asked."""
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -82,9 +86,13 @@ class Server:
         if method == "GET":
             key = "models" if path == "/api/tags" else "data"
             rows = [{"id": m, "name": m} for m in self.models or []]
-            await self._send(writer, Reply(status=200 if self.models is not None else 404, body={key: rows}))
+            status = 401 if self.refuse else 200 if self.models is not None else 404
+            await self._send(writer, Reply(status=status, body={key: rows}))
             return
         self.requests.append(json.loads(body))
+        if self.choose is not None:
+            await self._send(writer, self.choose(self.requests[-1]))
+            return
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if reply.hang:
             await asyncio.sleep(3600)
