@@ -18,6 +18,7 @@ import pytest
 from phoenix.errors import DatabaseUnavailable, DiskFull
 from phoenix.storage import embedded
 from phoenix.storage.embedded import EmbeddedPostgres
+from phoenix.storage.unprivileged import account_for
 
 FAST = {"fsync": "off"}
 HOLDER = """
@@ -136,13 +137,18 @@ async def test_data_survives_the_servers_kill(home: Path) -> None:
 
 
 async def test_a_reused_pid_is_not_taken_for_the_server(home: Path) -> None:
-    """A stale pid file that names a living program does not block the start."""
+    """A stale pid file that names another program of the server's own account does not block the start."""
     async with EmbeddedPostgres(home, options=FAST) as url:
         await query(url, "CREATE TABLE kept AS SELECT 42 AS number")
         stale = (home / "postgres" / "postmaster.pid").read_text().splitlines()
-    (home / "postgres" / "postmaster.pid").write_text("\n".join([str(os.getpid()), *stale[1:]]) + "\n")
+    account = account_for(home / "postgres", embedded._programs())
+    other = await asyncio.create_subprocess_exec(*account.prefix, "sleep", "60")
+    (home / "postgres" / "postmaster.pid").write_text("\n".join([str(other.pid), *stale[1:]]) + "\n")
     async with EmbeddedPostgres(home, options=FAST) as url:
         assert await query(url, "SELECT number FROM kept") == [(42,)]
+    assert other.returncode is None
+    other.kill()
+    await other.wait()
 
 
 async def test_folders_and_accounts_stay_as_they_were(tmp_path: Path) -> None:
