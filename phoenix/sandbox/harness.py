@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
 import secrets
 import shlex
@@ -109,7 +110,10 @@ class _Shown:
     def __init__(self, root: str, workspace: Path, environment: Environment) -> None:
         roots = {root, str(workspace), str(workspace.resolve())}
         self._roots = [re.compile(re.escape(r) + r"(/|(?![\w.-]))") for r in sorted(roots, key=len)[::-1]]
-        self._places = {str(environment.root): "<environment>", sys.base_prefix: "<python>"}
+        python = f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
+        places = {str(environment.root): "<environment>", f"{sys.base_prefix}/{python}": f"<python>/{python}"}
+        # pytest names files outside by whichever is shorter, the path or the way there.
+        self._places = {os.path.relpath(place, root): name for place, name in places.items()} | places
 
     def text(self, text: str) -> str:
         """Return the text with the workspace as `.` and without what cannot be shown."""

@@ -64,7 +64,9 @@ def arguments(order: dict[str, Any], root: str, scratch: str) -> list[str]:
     Nothing is left in the workspace: caches and temporary folders go to the scratch folder.
     """
     shown = ["-q", "--no-header", "--tb=short", "--color=no"]
-    whole = ["--maxfail=0", "--continue-on-collection-errors", f"--rootdir={root}", f"--basetemp={scratch}/t"]
+    # The folders above the workspace are no part of it: they may be unreadable, or hold a conftest.
+    place = [f"--rootdir={root}", f"--confcutdir={root}", f"--basetemp={scratch}/t"]
+    whole = ["--maxfail=0", "--continue-on-collection-errors", *place]
     if order["sealed"]:
         return [*shown, *whole, "--noconftest", "-c", "/dev/null", "-p", "no:cacheprovider"]
     return [*shown, *whole, "-p", "phoenix_harness", "-o", f"cache_dir={scratch}/cache"]
@@ -170,7 +172,7 @@ def supervise(order: dict[str, Any], root: str, scratch: str) -> dict[str, Any]:
         "exit": child.returncode,
         "timeout": killed,
         "tests": read_results(Path(scratch, "results")),
-        "output": kept.text().replace(scratch, "/tmp/phoenix"),  # noqa: S108 - shown, never opened
+        "output": kept.text().replace(scratch, "<temporary>"),
     }
 
 

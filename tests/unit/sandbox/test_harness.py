@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from phoenix.domain.evidence import SuiteResult, TestResult
+from phoenix.ports import Sandboxes
 from phoenix.sandbox.bubblewrap import BubblewrapSandboxes
+from phoenix.sandbox.choice import probe
 from phoenix.sandbox.harness import PytestHarness
+from phoenix.sandbox.host import HostSandboxes
 from phoenix.sandbox.provision import WheelProvisioner
+from phoenix.sandbox.sandlock import SandlockSandboxes
 
 FAILURES = """
 import subprocess
@@ -150,6 +154,32 @@ async def test_collection_errors_name_the_file_and_do_not_hide_other_tests(
     assert "nothing_here" in bad.message
     assert result.outcome("tests/test_syntax.py") == "error"
     assert not any(harness.red(t) for t in result.tests)
+
+
+@pytest.mark.parametrize(
+    "sandboxes", [BubblewrapSandboxes(), SandlockSandboxes(), HostSandboxes()], ids=lambda s: s.kind
+)
+async def test_results_are_the_same_in_every_kind_of_sandbox(tmp_path: Path, sandboxes: Sandboxes) -> None:
+    """Names, places and texts do not tell where the workspace lies, nor does a conftest above it count."""
+    tried = await probe(sandboxes)
+    if sandboxes.kind != "host" and not tried.works:
+        pytest.skip(tried.reason)
+    (tmp_path / "conftest.py").write_text("raise RuntimeError('above')\n")
+    workspace = tmp_path / "workspace"
+    text = (
+        "import os, json\ndef test_a(): json.loads(os.getcwd() + '/x')\ndef test_b(): assert 0, os.getcwd()\n"
+    )
+    write(workspace, {"tests/test_a.py": text})
+    harness = PytestHarness(sandboxes, WheelProvisioner(tmp_path / "cache", sandboxes))
+    for sealed in (False, True):
+        result = await harness.run(workspace, sealed=sealed)
+        assert [(t.id, t.outcome, t.where) for t in result.tests] == [
+            ("tests/test_a.py::test_a", "failed", "tests/test_a.py"),
+            ("tests/test_a.py::test_b", "failed", "tests/test_a.py"),
+        ]
+        assert result.tests[1].message.startswith("AssertionError in tests/test_a.py:3: .")
+        assert "<python>/lib/" in result.output
+        assert str(tmp_path) not in result.output
 
 
 async def test_a_suite_without_tests_has_exit_code_5(harness: PytestHarness, tmp_path: Path) -> None:
