@@ -119,6 +119,7 @@ async def open_system(
     record: Path | None = None,
     flows: Mapping[str, Flow[Any, Any]] | None = None,
     types: tuple[type, ...] = (),
+    backends: Mapping[str, Backend] | None = None,
 ) -> AsyncIterator[System]:
     """Start what this process needs, and stop it at the end.
 
@@ -128,6 +129,7 @@ async def open_system(
         record: File that model traffic is recorded to.
         flows: More flows, by name.
         types: Models of those flows that their checkpoints may hold.
+        backends: What answers for a model's name instead of its provider, such as a scripted model.
 
     Raises:
         DatabaseUnavailable, DiskFull: storage cannot be used.
@@ -145,7 +147,8 @@ async def open_system(
         stack.push_async_callback(rows.dispose)
         queue = App(connector=PsycopgConnector(conninfo=conninfo(url), kwargs={}))
         await stack.enter_async_context(queue.open_async())
-        shop = Shop(settings, sandboxes, WheelProvisioner(settings.home / "environments", sandboxes), record)
+        provisioner = WheelProvisioner(settings.home / "environments", sandboxes)
+        shop = Shop(settings, sandboxes, provisioner, record, dict(backends or {}))
         engine = Engine(
             database=rows,
             queue=queue,

@@ -1,0 +1,76 @@
+"""A whole Phoenix in the test's process: embedded PostgreSQL's server, real git, a real sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from phoenix.bootstrap import System, open_system
+from phoenix.domain.run import FINISHED, Event
+from phoenix.engine.launch import Launch, Overview
+from phoenix.llm.scripted import Script, ScriptedModel
+from phoenix.settings import Settings
+from tests.e2e.script import MODEL
+
+LONGEST_SECONDS = 60.0
+
+
+@dataclass
+class Result:
+    """What a project came to, and the events it left."""
+
+    overview: Overview
+    events: list[Event]
+    model: ScriptedModel
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Return the data of all events of a kind."""
+        return [e.data for e in self.events if e.kind == kind]
+
+
+Develop = Callable[..., Awaitable[Result]]
+
+
+@pytest.fixture
+def settings(migrated_database_url: str, tmp_path: Path) -> Settings:
+    """Return settings with a database and a home of the test's own."""
+    return Settings(home=tmp_path / "home", DATABASE_URL=SecretStr(migrated_database_url))  # type: ignore[call-arg]
+
+
+@asynccontextmanager
+async def system_of(settings: Settings, model: ScriptedModel) -> AsyncIterator[System]:
+    """Open a system that works, with a scripted model."""
+    async with open_system(settings, backends={MODEL: model}) as system, system.engine.worker():
+        yield system
+
+
+async def stopped(system: System, project_id: Any) -> Overview:
+    """Return the overview once the project's own run has ended or waits for a person."""
+    while True:
+        overview = await system.engine.overview(project_id)
+        if overview.run.status in FINISHED or (overview.run.status == "waiting" and overview.approvals):
+            return overview
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def develop(settings: Settings) -> Develop:
+    """Return what takes a project from launch to its stop."""
+
+    async def run(script: Script, **launch: Any) -> Result:
+        model = ScriptedModel(script)
+        async with system_of(settings, model) as system:
+            order = {"requirement": "A calculator.", "model": MODEL, "approvals": "auto"} | launch
+            project = await system.engine.launch(Launch(**order))
+            async with asyncio.timeout(LONGEST_SECONDS):
+                overview = await stopped(system, project.id)
+            return Result(overview, await system.engine.log.read(project.id, limit=10_000), model)
+
+    return run
