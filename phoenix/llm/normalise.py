@@ -18,13 +18,11 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), put)
     for pattern, put in (
         (r"\x1b\[[0-9;]*[A-Za-z]", ""),
-        # Carets of tracebacks: each Python from 3.11 to 3.13 draws them differently.
-        (r"^[ \t]*[E>]?[ \t]*[~^]+[ \t~^]*\n?", ""),
         (r"^platform \S+ -- Python .*$", "<platform>"),
         (r"^(rootdir|cachedir|configfile|plugins): .*\n?", ""),
-        (r"(?:/[^\s/\"']+)*/lib/python[^/\"'\n]*/", "<python>/"),
+        (r"(?<![\w/.-])(?:/[^\s/\"']+)*/lib/python[^/\"'\n]*/", "<python>/"),
         (r'(<python>/[^\s"\']+", line )\d+', r"\1<n>"),
-        (r"(?:/[^\s/\"']+)+/bin/python[\d.]*", "<python>"),
+        (r"(?<![\w/.-])(?:/[^\s/\"']+)+/bin/python[\d.]*", "<python>"),
         (r"\b(Python|python|CPython)[ -/]?\d+\.\d+(\.\d+)?\w*", r"\1 <version>"),
         (r"(?:/private)?(?:/var/folders|/var/tmp|/tmp)/[^\s'\":,;)\]}>]+", "<tmp>"),
         (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", "<uuid>"),
@@ -51,7 +49,6 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"={3,}", "==="),
         (r"-{3,}", "---"),
         (r"_{3,}", "___"),
-        (r"[ \t]+$", ""),
     )
 )
 
@@ -62,9 +59,15 @@ def normalise(text: str) -> str:
     Times of day, durations, temporary paths, ports, process ids, addresses, uuids and commit ids go;
     so does what pytest and tracebacks say of the Python that runs them.
     """
+    text = "\n".join(line.rstrip() for line in text.splitlines() if not _underlines(line))
     for pattern, put in RULES:
         text = pattern.sub(put, text)
     return text.strip()
+
+
+def _underlines(line: str) -> bool:
+    """Tell a traceback's line of carets: each Python from 3.11 to 3.13 draws them differently."""
+    return line.strip(" \t~^") in ("", "E", ">") and ("^" in line or "~~" in line)
 
 
 def short_digest(value: Any) -> str:

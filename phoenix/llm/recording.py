@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import fcntl
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from langchain_core.messages import AIMessage, SystemMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata
@@ -30,6 +32,7 @@ from phoenix.llm.failures import CallFailed
 from phoenix.llm.normalise import normalise, prompt_digest, short_digest, tool_digests
 
 HEAD_CHARS = 1500
+BEGINNING = b'{"format":"phoenix-recording"'
 DIFF_LINES = 14
 RECORD_AGAIN = "Record the run again with `--record FILE`."
 
@@ -121,15 +124,22 @@ class Recorder:
     def _begin(self, header: Header) -> None:
         """Write the header of a new file, or cut a line that a crash left unfinished off an old one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        old = self.path.read_bytes() if self.path.exists() else b""
-        if not old:
-            self.path.write_text(header.model_dump_json() + "\n", encoding="utf-8")
-            return
-        if not old.startswith(b'{"format":"phoenix-recording"'):
+        with self._alone() as file:
+            old = self.path.read_bytes()
+            if not old:
+                file.write(header.model_dump_json().encode() + b"\n")
+            elif not old.endswith(b"\n") and old.startswith(BEGINNING):
+                os.truncate(self.path, old.rfind(b"\n") + 1)
+        if old and not old.startswith(BEGINNING):
             hint = "Name a new file, or an earlier recording to add to."
             raise SettingInvalid(f"{self.path} is not a recording.", field="record", hint=hint)
-        if not old.endswith(b"\n"):
-            os.truncate(self.path, old.rfind(b"\n") + 1)
+
+    @contextmanager
+    def _alone(self) -> Iterator[BinaryIO]:
+        """Open the file to append, with no other recorder writing: each run of a project has its own."""
+        with self.path.open("ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield cast("BinaryIO", file)
 
     async def write(self, request: ModelRequest, answer: ModelAnswer, message: AIMessage) -> None:
         """Append one call."""
@@ -138,7 +148,7 @@ class Recorder:
             await asyncio.to_thread(self._append, line.encode())
 
     def _append(self, line: bytes) -> None:
-        with self.path.open("ab", buffering=0) as file:
+        with self._alone() as file:
             file.write(line)
             os.fsync(file.fileno())
 

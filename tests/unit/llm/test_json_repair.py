@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phoenix.llm.repair import mend_json
@@ -64,6 +64,7 @@ def test_what_would_need_a_guess_is_left_alone(text: str) -> None:
     assert mend_json(text) is None
 
 
+@settings(max_examples=40)
 @given(
     st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from phoenix.llm.normalise import normalise, tool_digests
@@ -56,6 +58,17 @@ def test_what_differs_between_two_runs_is_the_same(one: str, other: str) -> None
 def test_what_the_work_produced_stays_different(one: str, other: str) -> None:
     """Results that mean something else stay apart."""
     assert normalise(one) != normalise(other)
+
+
+@pytest.mark.parametrize(
+    "piece", [" ", "/a", "a ", "~ ^ ", "1", "a1", "/tmp/", "-", "_", "E ", "12:", "\t\n", "1 s "]
+)
+def test_hostile_output_takes_no_time(piece: str) -> None:
+    """A tool may print anything: no rule may need quadratic time."""
+    text = piece * (60_000 // len(piece)) + "x"
+    started = time.process_time()
+    normalise(text)
+    assert time.process_time() - started < 0.5
 
 
 def test_a_reworded_tool_is_the_same_tool() -> None:

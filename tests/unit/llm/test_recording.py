@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -209,6 +210,18 @@ def test_what_is_no_recording_is_refused_at_start(content: bytes | None, tmp_pat
         path.write_bytes(content)
     with pytest.raises(ModelUnknown, match=r"run\.jsonl"):
         read_recording(path)
+
+
+async def test_runs_of_one_project_share_a_recording(tmp_path: Path, open_over: Open) -> None:
+    """Recorders opened while others write lose and break no line."""
+    path = tmp_path / "run.jsonl"
+    model = ScriptedModel(lambda request: request.caller.task * 2000)
+
+    async def one(number: int) -> None:
+        await open_over(model, record=path).chat(Caller("coding", f"T{number}")).ainvoke("hi")
+
+    await asyncio.gather(*(one(number) for number in range(40)))
+    assert len(read_recording(path).calls) == 40
 
 
 def test_recording_never_writes_into_a_foreign_file(tmp_path: Path) -> None:
