@@ -19,7 +19,7 @@ import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,9 @@ MAJOR = "18"
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 20.0
 LOG_BYTES = 1_000_000
+FULL_BYTES = 1024**2
+"""A disk with less room than this counts as full when the server fails."""
+
 SOCKET_PATH_BYTES = 107
 """Longest name of a unix socket on Linux, without the closing zero."""
 
@@ -65,6 +68,19 @@ class Postmaster:
     pid: int
     sockets: str
     ready: bool
+
+    async def answers(self) -> bool:
+        """Tell whether it takes connections; one that was killed a moment ago can still look ready."""
+        if not self.ready:
+            return False
+        try:
+            _, writer = await asyncio.open_unix_connection(Path(self.sockets) / ".s.PGSQL.5432")
+        except OSError:
+            return False
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        return True
 
 
 class EmbeddedPostgres:
@@ -110,7 +126,7 @@ class EmbeddedPostgres:
                 await self._create(account)
             self._check_version()
             running = self._postmaster()
-            if running is None or not running.ready:
+            if running is None or not await running.answers():
                 running = await self._launch(account)
             if self._share is None:
                 self._share = _open(self.home / "postgres.holders")
@@ -228,7 +244,7 @@ class EmbeddedPostgres:
         while True:
             alive = _alive(pid)
             running = self._postmaster()
-            if running is not None and running.ready:
+            if running is not None and await running.answers():
                 return running
             if not alive or time.monotonic() > deadline:
                 return None
@@ -369,7 +385,8 @@ def _tail(log: Path, begin: int) -> str:
 
 
 def _failure(what: str, output: str, home: Path) -> StorageError:
-    if os.strerror(errno.ENOSPC) in output:
+    # On a full disk the log may be cut off before it says so.
+    if os.strerror(errno.ENOSPC) in output or shutil.disk_usage(home).free < FULL_BYTES:
         return DiskFull(f"{what}: {home} has no space left.", hint="Free some space and start again.")
     return DatabaseUnavailable(
         f"{what}:\n{output.strip()[-2000:]}\n", hint="Set DATABASE_URL to use a server instead."

@@ -7,6 +7,7 @@ import errno
 import os
 import pwd
 import signal
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
@@ -80,8 +81,25 @@ async def query(url: str, text: str) -> list[tuple[object, ...]]:
         return await cursor.fetchall() if cursor.description else []
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home whose database was made and stopped."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("prepared") / "home", options=FAST)
+    asyncio.run(server.start())
+    asyncio.run(server.stop())
+    return server.home
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
+    """Return a folder that is not there yet."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def made(prepared: Path, tmp_path: Path) -> Path:
+    """Return a copy of the prepared home."""
+    subprocess.run(["cp", "-a", prepared, tmp_path / "home"], check=True)
     return tmp_path / "home"
 
 
@@ -99,52 +117,52 @@ async def test_processes_share_one_server_and_the_last_to_leave_stops_it(home: P
     assert postmaster(home) is None
 
 
-async def test_a_killed_holder_does_not_keep_the_server_alive(home: Path) -> None:
+async def test_a_killed_holder_does_not_keep_the_server_alive(made: Path) -> None:
     """After kill -9 of one holder the other one is the last, and stops the server."""
-    async with EmbeddedPostgres(home, options=FAST):
-        holder = await begin(home)
+    async with EmbeddedPostgres(made, options=FAST):
+        holder = await begin(made)
         await url_of(holder)
         await kill(holder)
-        assert postmaster(home) is not None
-    assert postmaster(home) is None
+        assert postmaster(made) is not None
+    assert postmaster(made) is None
 
 
-async def test_a_server_left_by_a_killed_process_is_taken_over(home: Path) -> None:
+async def test_a_server_left_by_a_killed_process_is_taken_over(made: Path) -> None:
     """After kill -9 of the only holder, the next one uses the same server and stops it."""
-    holder = await begin(home)
+    holder = await begin(made)
     await url_of(holder)
     await kill(holder)
-    orphan = postmaster(home)
+    orphan = postmaster(made)
     assert orphan is not None
-    async with EmbeddedPostgres(home):
-        assert postmaster(home) == orphan
-    assert postmaster(home) is None
+    async with EmbeddedPostgres(made):
+        assert postmaster(made) == orphan
+    assert postmaster(made) is None
 
 
-async def test_data_survives_the_servers_kill(home: Path) -> None:
+async def test_data_survives_the_servers_kill(made: Path) -> None:
     """After kill -9 of the server a second start of the same share recovers what was committed."""
-    server = EmbeddedPostgres(home, options=FAST)
+    server = EmbeddedPostgres(made, options=FAST)
     url = await server.start()
     await query(url, "CREATE TABLE kept AS SELECT 42 AS number")
-    pid = postmaster(home)
+    pid = postmaster(made)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     assert await server.start() == url
-    assert postmaster(home) != pid
+    assert postmaster(made) != pid
     assert await query(url, "SELECT number FROM kept") == [(42,)]
     await server.stop()
-    assert postmaster(home) is None
+    assert postmaster(made) is None
 
 
-async def test_a_reused_pid_is_not_taken_for_the_server(home: Path) -> None:
+async def test_a_reused_pid_is_not_taken_for_the_server(made: Path) -> None:
     """A stale pid file that names another program of the server's own account does not block the start."""
-    async with EmbeddedPostgres(home, options=FAST) as url:
+    async with EmbeddedPostgres(made, options=FAST) as url:
         await query(url, "CREATE TABLE kept AS SELECT 42 AS number")
-        stale = (home / "postgres" / "postmaster.pid").read_text().splitlines()
-    account = account_for(home / "postgres", embedded._programs())
+        stale = (made / "postgres" / "postmaster.pid").read_text().splitlines()
+    account = account_for(made / "postgres", embedded._programs())
     other = await asyncio.create_subprocess_exec(*account.prefix, "sleep", "60")
-    (home / "postgres" / "postmaster.pid").write_text("\n".join([str(other.pid), *stale[1:]]) + "\n")
-    async with EmbeddedPostgres(home, options=FAST) as url:
+    (made / "postgres" / "postmaster.pid").write_text("\n".join([str(other.pid), *stale[1:]]) + "\n")
+    async with EmbeddedPostgres(made, options=FAST) as url:
         assert await query(url, "SELECT number FROM kept") == [(42,)]
     assert other.returncode is None
     other.kill()
@@ -183,26 +201,26 @@ async def test_a_half_made_database_is_made_again(home: Path) -> None:
     assert not (home / "postgres.new").exists()
 
 
-async def test_the_server_does_not_see_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_server_does_not_see_the_environment(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys of the process that starts the server are not in the server's environment."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("PGPORT", "1")
-    async with EmbeddedPostgres(home, options=FAST) as url:
-        assert b"sk-secret" not in Path(f"/proc/{postmaster(home)}/environ").read_bytes()
+    async with EmbeddedPostgres(made, options=FAST) as url:
+        assert b"sk-secret" not in Path(f"/proc/{postmaster(made)}/environ").read_bytes()
         assert await query(url, "SELECT 1") == [(1,)]
 
 
-async def test_the_server_listens_on_no_network(home: Path) -> None:
+async def test_the_server_listens_on_no_network(made: Path) -> None:
     """Only the socket in a closed folder leads to the server."""
-    async with EmbeddedPostgres(home, options=FAST) as url:
+    async with EmbeddedPostgres(made, options=FAST) as url:
         assert await query(url, "SHOW listen_addresses") == [("",)]
         assert await query(url, "SHOW synchronous_commit") == [("on",)]
 
 
-async def test_a_server_that_does_not_start_says_why(home: Path) -> None:
+async def test_a_server_that_does_not_start_says_why(made: Path) -> None:
     """The end of the server's log is in the error."""
     with pytest.raises(DatabaseUnavailable, match='invalid value for parameter "shared_buffers": "much"'):
-        await EmbeddedPostgres(home, options={"shared_buffers": "much"}).start()
+        await EmbeddedPostgres(made, options={"shared_buffers": "much"}).start()
 
 
 async def test_a_database_of_another_version_is_left_alone(home: Path) -> None:
