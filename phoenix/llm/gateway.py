@@ -124,6 +124,7 @@ class Gateway:
             return
         total = (await self.usage.total()).cost_usd
         spent = self._priced if total is None else total
+        self._warned = self._warned or total is None
         if spent >= self._budget:
             raise BudgetSpent(
                 f"The project has spent {spent:.2f} of {self._budget:.2f} USD.",

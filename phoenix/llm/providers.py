@@ -91,7 +91,7 @@ async def check_model(settings: Settings, name: str) -> None:
         names, exhaustive = await _served(f"{OLLAMA_URL}/v1", "ollama"), True
     else:
         return
-    if exhaustive and names and model not in names:
+    if exhaustive and names and not {model, f"{model}:latest"} & set(names):
         near = difflib.get_close_matches(model, names, n=3)
         hint = f"Did you mean {', '.join(near)}?" if near else "Check the model's name."
         raise ModelUnknown(f"{provider} has no model {model!r}.", hint=hint, field="model")

@@ -52,6 +52,15 @@ async def test_an_unknown_price_warns_once(open_over: Open, events: Heard) -> No
     assert len(events.of("price_unknown")) == 1
 
 
+async def test_another_run_of_the_project_does_not_warn_again(
+    open_over: Open, events: Heard, usage: MemoryUsage
+) -> None:
+    """The usage log tells that the price was unknown before."""
+    for _ in range(2):
+        await open_over(ScriptedModel(lambda _: "ok", cost_usd=None), budget="1").chat(CODER).ainvoke("1")
+    assert len(events.of("price_unknown")) == 1
+
+
 async def test_known_costs_count_beside_an_unknown_one(open_over: Open, usage: MemoryUsage) -> None:
     """One call of unknown price does not lift the budget."""
     await usage.add(ModelCall(agent="coding", model="x:y", cost_usd=None))

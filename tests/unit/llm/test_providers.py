@@ -103,9 +103,9 @@ async def test_a_provider_that_lists_its_models_is_believed(
 ) -> None:
     """An unknown name is refused with a near one."""
     monkeypatch.setattr(providers, "OLLAMA_URL", server.url)
-    server.models = ["llama3.2"]
+    server.models = ["llama3.2:latest"]
     await check_model(given(tmp_path), "ollama:llama3.2")
-    with pytest.raises(ModelUnknown, match=r"Did you mean llama3\.2"):
+    with pytest.raises(ModelUnknown, match=r"Did you mean llama3\.2:latest"):
         await check_model(given(tmp_path), "ollama:llama32")
 
 

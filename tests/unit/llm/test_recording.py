@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -222,6 +223,19 @@ async def test_runs_of_one_project_share_a_recording(tmp_path: Path, open_over: 
 
     await asyncio.gather(*(one(number) for number in range(40)))
     assert len(read_recording(path).calls) == 40
+
+
+async def test_a_recorder_waits_for_another(tmp_path: Path, open_over: Open) -> None:
+    """A line is not written while somebody else holds the file."""
+    path = tmp_path / "run.jsonl"
+    chat = open_over(ScriptedModel(lambda _: "ok"), record=path).chat(CODER)
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        call = asyncio.create_task(chat.ainvoke("hi"))
+        await asyncio.sleep(0.1)
+        assert not call.done()
+    await call
+    assert len(read_recording(path).calls) == 1
 
 
 def test_recording_never_writes_into_a_foreign_file(tmp_path: Path) -> None:
