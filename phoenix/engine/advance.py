@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DATABASE_PAUSE_SECONDS = 1.0
+TRACEBACK_FRAMES = 12
 
 
 class Advance:
@@ -63,13 +65,20 @@ class Advance:
                 self.running.pop(run_id, None)
 
     async def _guarded(self, taken: Taken) -> None:
+        """Drive a run; hand it back when this worker is told to stop."""
+        try:
+            await self._recorded(taken)
+        except asyncio.CancelledError:
+            await self._lifecycle.hand_back(taken.run)
+            raise
+
+    async def _recorded(self, taken: Taken) -> None:
         """Drive a run; whatever goes wrong is written to its row."""
         try:
             await self._drive(taken)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                await self._lifecycle.hand_back(taken.run)
                 raise
             # Nobody cancelled this worker: a step let a cancellation of its own escape.
             await self._lifecycle.finish(taken.run, error=error_of(error))
@@ -80,8 +89,8 @@ class Advance:
             log.warning("database_lost", error=str(error).strip())
             await asyncio.sleep(DATABASE_PAUSE_SECONDS)
             raise
-        except Exception as error:
-            log.warning("run_failed", step=step_of(error), exc_info=error)
+        except Exception as error:  # noqa: BLE001 the worker's loop: any error of a step ends its run
+            log_failure(error)
             await self._lifecycle.finish(taken.run, error=error_of(error))
 
     async def _drive(self, taken: Taken) -> None:
@@ -151,6 +160,15 @@ def resume(answers: Answers) -> Command[Any]:
         for key, answer in answers.items()
     }
     return Command(resume=values)
+
+
+def log_failure(error: Exception) -> None:
+    """Log why a run failed; only what Phoenix did not foresee needs its traceback."""
+    if isinstance(error, PhoenixError):
+        log.info("run_failed", step=step_of(error), error=error.code, message=error.message)
+        return
+    text = "".join(traceback.format_exception(error, limit=-TRACEBACK_FRAMES))
+    log.warning("run_failed", step=step_of(error), error=type(error).__name__, traceback=text)
 
 
 def error_of(error: BaseException) -> RunError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from phoenix.domain.run import Run
 from phoenix.engine.queue import RunQueue
@@ -40,7 +40,7 @@ class RunChildren:
                 data = {"key": run.key, "flow": run.flow}
                 await events.append(connection, run.project_id, "run_opened", data, run_id=run.id)
 
-    async def _add(self, connection: runs.AsyncConnection, spec: ChildSpec, priority: int) -> Run | None:
+    async def _add(self, connection: AsyncConnection, spec: ChildSpec, priority: int) -> Run | None:
         run = Run(
             id=uuid4(),
             project_id=self._parent.project_id,

@@ -21,7 +21,7 @@ from phoenix.engine.programs import Programs
 from phoenix.engine.queue import RunQueue
 from phoenix.engine.worker import STALE_SECONDS, RunWorker, new_worker_key
 from phoenix.errors import DecisionConflict, ResumeRefused
-from phoenix.flow.human import check_decision
+from phoenix.flow import check_decision
 from phoenix.ports import Artifacts, ChildRuns, EventLog, Events, Ports, UsageLog
 from phoenix.storage import approvals, artifacts, events, jobs, projects, runs, usage
 from phoenix.storage.artifacts import ArtifactRows

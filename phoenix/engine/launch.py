@@ -47,9 +47,9 @@ class Launch(Frozen):
                 field="requirement",
                 hint="Put details into files of the repository and refer to them.",
             )
-        if self.budget_usd is not None and not (self.budget_usd.is_finite() and self.budget_usd > 0):
+        if self.budget_usd is not None and self.budget_usd <= 0:
             raise BudgetInvalid(field="budget_usd", hint="Give an amount above 0, such as 5.")
-        title = self.title.strip() or text.splitlines()[0].strip()
+        title = self.title.strip() or text.splitlines()[0].lstrip("# ").strip() or text[:TITLE_CHARS]
         return self.model_copy(update={"title": title[:TITLE_CHARS]})
 
     def flow_input(self) -> Any:

@@ -32,10 +32,14 @@ def gates(approvals: str) -> list[str]:
 
 
 def decision_of_policy(approvals: str, request: HumanRequest) -> Decision | None:
-    """Return what the policy decides on a request; None when a person must."""
-    if asks(approvals, request.name):
+    """Return what the policy decides on a request; None when a person must.
+
+    Evidence that did not pass is never delivered without a person.
+    """
+    if asks(approvals, request.name) or request.value.get("passed") is False:
         return None
-    if request.kind == "approve":
+    # On a question, to approve is to take its defaults.
+    if request.kind == "approve" or "approve" in request.verdicts:
         return Decision(verdict="approve")
     value = defaults(request)
     return None if value is None else Decision(verdict="respond", value=value)

@@ -83,7 +83,7 @@ class RunWorker:
         finally:
             self._stopping = True
             if self._worker is not None:
-                self._worker.stop()
+                self._worker.stop()  # type: ignore[no-untyped-call]
             await asyncio.wait([work])
             alive.cancel()
             await asyncio.wait([alive])
@@ -99,7 +99,7 @@ class RunWorker:
             if self._stopping:
                 return
             try:
-                await self._worker.run()
+                await self._worker.run()  # type: ignore[no-untyped-call]
             except LOST as error:
                 log.warning("worker_lost_database", error=str(error).strip())
             except psycopg.Error as error:

@@ -12,6 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from phoenix.errors import DatabaseUnavailable, SettingInvalid
 
+IDLE_SECONDS = 15
+"""A process that hangs within a transaction loses it after so long, and with it the locks it holds."""
+
 
 def parse_url(url: str) -> URL:
     """Return a PostgreSQL URL with Phoenix's own driver, whatever spelling was given.
@@ -45,7 +48,10 @@ def connect(url: str, *, pool_size: int = 10) -> AsyncEngine:
         max_overflow=pool_size,
         pool_timeout=30,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10},
+        connect_args={
+            "connect_timeout": 10,
+            "options": f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s",
+        },
     )
 
 

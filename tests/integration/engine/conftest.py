@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from engine_toy import System, open_system
+
+from tests.integration.engine.engine_toy import System, open_system
 
 
 @pytest.fixture

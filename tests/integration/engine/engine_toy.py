@@ -1,228 +1,171 @@
-"""A small system around the engine, and small flows for it. Also run as a worker process."""
+"""A small system around the engine, and small flows for it."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
-from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Command, interrupt
 from procrastinate import App, PsycopgConnector
-from typing_extensions import TypedDict
 
 from phoenix.checkpoints.saver import open_saver
-from phoenix.domain.approval import HumanRequest
+from phoenix.checkpoints.serializer import StrictSerializer
 from phoenix.domain.frozen import Frozen, digest_of
-from phoenix.domain.project import Question, Questions
+from phoenix.domain.project import Answers, Question, Questions
 from phoenix.domain.run import FINISHED, Event, Project, Run
 from phoenix.engine.engine import Engine, Services
 from phoenix.engine.launch import Launch
 from phoenix.errors import ModelUnavailable
 from phoenix.events.log import PostgresEventLog
+from phoenix.flow import Feedback, Flow, approve, ask, loop_until, parallel, step, wait
 from phoenix.ports import ChildSpec, Ports
 from phoenix.storage.database import connect, conninfo
 from phoenix.storage.events import EventRows
 from phoenix.storage.projects import get as get_project
 
 MARKS = "marks"
-
-
-class State(TypedDict, total=False):
-    """The channels of the toy graphs."""
-
-    value: Any
-    to: str
+CHILDREN = 3
 
 
 class Words(Frozen):
     """What toy flows take and give."""
 
     text: str
-    folder: str = ""
+    folder: str
     """Where steps leave marks, one line each."""
+    done: bool = False
 
     def mark(self, what: str) -> None:
         """Leave a mark that outlives the process."""
         with (Path(self.folder) / MARKS).open("a") as file:
             file.write(f"{what}\n")
 
-    def marks(self) -> list[str]:
-        """Return all marks."""
-        path = Path(self.folder) / MARKS
-        return path.read_text().split() if path.exists() else []
+
+def marks_in(folder: Path) -> list[str]:
+    """Return all marks."""
+    path = folder / MARKS
+    return path.read_text().split() if path.exists() else []
 
 
-class Toy:
-    """A flow with the surface that the engine uses, over a hand-written graph."""
-
-    def __init__(self, name: str, make: Callable[[StateGraph[Any, Any, Any, Any]], None]) -> None:
-        self.name = name
-        self._make = make
-
-    def walk(self) -> list[Any]:
-        return [SimpleNamespace()]
-
-    def compile(self, *, checkpointer: Any, hooks: Any, context_schema: Any) -> Any:
-        graph: StateGraph[Any, Any, Any, Any] = StateGraph(State, context_schema=context_schema)
-        self._make(graph)
-        return graph.compile(checkpointer=checkpointer)
+@step
+async def first(words: Words, feedback: Feedback | None) -> Words:
+    """Begin, or begin again with the reason of a rejection."""
+    words.mark("first")
+    return words.model_copy(update={"text": feedback.text}) if feedback else words
 
 
-def words(state: State) -> Words:
-    return Words.model_validate(state["value"])
+@step
+async def last(words: Words) -> Words:
+    """Shout."""
+    words.mark("last")
+    return words.model_copy(update={"text": words.text.upper()})
 
 
-def chain(graph: StateGraph[Any, Any, Any, Any], *nodes: Callable[..., Awaitable[Any]]) -> None:
-    """Add nodes in a row."""
-    before = START
-    for node in nodes:
-        graph.add_node(node.__name__, node)
-        graph.add_edge(before, node.__name__)
-        before = node.__name__
-    graph.add_edge(before, END)
-
-
-async def first(state: State) -> State:
-    words(state).mark("first")
-    return {}
-
-
-async def last(state: State) -> State:
-    words(state).mark("last")
-    return {"value": {**state["value"], "text": words(state).text.upper()}}
-
-
-async def broken(_state: State) -> State:
+@step
+async def broken(words: Words) -> Words:
+    """Fail as a provider does."""
     raise ModelUnavailable("The provider is down.")
 
 
-async def slow(state: State) -> State:
+@step
+async def slow(words: Words) -> Words:
     """Stay until a file named `go` is there."""
-    words(state).mark("slow")
-    while not (Path(words(state).folder) / "go").exists():
+    words.mark("slow")
+    while not (Path(words.folder) / "go").exists():
         await asyncio.sleep(0.02)
-    return {}
+    return words
 
 
-def request(kind: Any, name: str, value: dict[str, Any]) -> dict[str, Any]:
-    """Return a request as a flow's interrupt carries it."""
-    verdicts = {"approve": ["approve", "edit", "reject"], "ask": ["respond"], "wait": []}[kind]
-    asked = HumanRequest(
-        kind=kind, name=name, value=value, value_digest=digest_of(value), verdicts=cast("Any", verdicts)
+@step
+async def leaky(words: Words) -> Words:
+    """Let a cancellation of its own escape."""
+    raise asyncio.CancelledError
+
+
+@step
+async def join(words: dict[str, Words]) -> Words:
+    """Take what two branches gave."""
+    return words["left"]
+
+
+@step
+async def question(words: Words) -> Questions:
+    """Ask for a colour."""
+    return Questions(
+        request=digest_of(words.text), items=[Question(id="Q1", text="Which colour?", default="blue")]
     )
-    return asked.model_dump(mode="json")
 
 
-async def gate(state: State) -> Command[Any]:
-    answer = interrupt(request("approve", "spec", state["value"]))
-    if answer["verdict"] == "reject":
-        return Command(goto="first", update={"value": {**state["value"], "text": answer["reason"]}})
-    return Command(goto="last")
+@step
+async def colour(answers: Answers) -> str:
+    """Say what was answered."""
+    return f"{answers.items[0].text} {answers.items[0].assumed}"
 
 
-def with_gate(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    graph.add_node("first", first)
-    graph.add_node("gate", gate, destinations=("first", "last"))
-    graph.add_node("last", last)
-    graph.add_edge(START, "first")
-    graph.add_edge("first", "gate")
-    graph.add_edge("last", END)
-
-
-def with_two_gates(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    def one(name: str) -> Callable[[State], Awaitable[State]]:
-        async def stop(state: State) -> State:
-            interrupt(request("approve", name, state["value"]))
-            words(state).mark(name)
-            return {}
-
-        return stop
-
-    for name in ("left", "right"):
-        graph.add_node(name, one(name))
-        graph.add_edge(START, name)
-        graph.add_edge(name, "last")
-    graph.add_node("last", last, defer=True)
-    graph.add_edge("last", END)
-
-
-async def ask(state: State) -> State:
-    asked = Questions(
-        request=digest_of(state["value"]), items=[Question(id="Q1", text="Which colour?", default="blue")]
-    )
-    answer = interrupt(request("ask", "questions", asked.model_dump(mode="json")))
-    return {"value": {**state["value"], "text": answer["value"]["items"][0]["text"]}}
-
-
-CHILDREN = 3
-
-
-async def open_children(state: State, runtime: Runtime[Ports]) -> State:
-    given = words(state)
-    texts = [f"{given.text}{n}" for n in range(CHILDREN)] if given.text != "bad" else ["good", "bad"]
+@step
+async def open_children(words: Words, runtime: Runtime[Ports]) -> Words:
+    """Open child runs, which are there already when this is tried again."""
+    good = [f"{words.text}{n}" for n in range(CHILDREN)]
+    texts = ["good", "bad"] if words.text == "bad" else good
+    folder = words.folder
     await runtime.context.children.open(
-        [
-            ChildSpec(key=f"build/{text}", flow="child", input=Words(text=text, folder=given.folder))
-            for text in texts
-        ]
+        [ChildSpec(key=f"build/{t}", flow="child", input=Words(text=t, folder=folder)) for t in texts]
     )
-    return {}
+    return words
 
 
-async def wait(state: State) -> State:
-    interrupt(request("wait", "build", {}))
-    return {}
-
-
-async def absorb(state: State, runtime: Runtime[Ports]) -> Command[Any]:
+@step
+async def absorb(words: Words, runtime: Runtime[Ports]) -> Words:
+    """Look whether the children have ended."""
+    words.mark("absorb")
     children = await runtime.context.children.read("build/")
-    words(state).mark("absorb")
-    if any(child.status not in FINISHED for child in children):
-        return Command(goto="wait")
     ends = [f"{child.key}={child.status}" for child in children]
-    return Command(goto=END, update={"value": {**state["value"], "text": " ".join(ends)}})
+    over = all(child.status in FINISHED for child in children)
+    return words.model_copy(update={"text": " ".join(ends), "done": True}) if over else words
 
 
-def with_children(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    graph.add_node("open", open_children)
-    graph.add_node("wait", wait)
-    graph.add_node("absorb", absorb, destinations=("wait", END))
-    graph.add_edge(START, "open")
-    graph.add_edge("open", "wait")
-    graph.add_edge("wait", "absorb")
-
-
-async def child(state: State) -> State:
+@step
+async def child(words: Words) -> Words:
     """Meet the siblings, to show that they run side by side; fail when so told."""
-    given = words(state)
-    given.mark(f"begin:{given.text}")
-    if given.text == "bad":
+    words.mark(f"begin:{words.text}")
+    if words.text == "bad":
         raise ValueError("this child is bad")
-    while given.text != "good" and sum(m.startswith("begin") for m in given.marks()) < CHILDREN:
+    folder = Path(words.folder)
+    while words.text != "good" and sum(m.startswith("begin") for m in marks_in(folder)) < CHILDREN:
         await asyncio.sleep(0.02)
-    given.mark(f"end:{given.text}")
-    return {}
+    return words
 
 
-FLOWS: dict[str, Any] = {
-    flow.name: flow
-    for flow in (
-        Toy("plain", lambda graph: chain(graph, first, last)),
-        Toy("broken", lambda graph: chain(graph, first, broken)),
-        Toy("slow", lambda graph: chain(graph, first, slow, last)),
-        Toy("gate", with_gate),
-        Toy("two_gates", with_two_gates),
-        Toy("ask", lambda graph: chain(graph, ask, last)),
-        Toy("parent", with_children),
-        Toy("child", lambda graph: chain(graph, child)),
-    )
+@step
+async def linger(words: Words, runtime: Runtime[Ports]) -> Words:
+    """Stay until all children have ended."""
+    while any(c.status not in FINISHED for c in await runtime.context.children.read()):
+        await asyncio.sleep(0.02)
+    return words
+
+
+def done(words: Words) -> bool:
+    """Tell whether all children have ended."""
+    return words.done
+
+
+FLOWS: Mapping[str, Flow[Any, Any]] = {
+    "plain": first >> last,
+    "broken": first >> broken,
+    "leaky": first >> leaky,
+    "slow": first >> slow >> last,
+    "gate": first >> approve("spec", revise=first) >> last,
+    "delivery": first >> approve("delivery") >> last,
+    "two_gates": parallel(left=approve("left") >> first, right=approve("right") >> first) >> join >> last,
+    "ask": question >> ask("questions", answer=Answers) >> colour,
+    "parent": open_children >> loop_until(done, wait("build") >> absorb, cap=20),
+    "late_parent": open_children >> linger >> wait("build") >> absorb,
+    "child": child,
 }
 
 
@@ -273,7 +216,7 @@ class System:
                 await asyncio.sleep(0.02)
 
     def marks(self) -> list[str]:
-        return Words(text="", folder=str(self.folder)).marks()
+        return marks_in(self.folder)
 
     def go(self) -> None:
         """Let the slow step end."""
@@ -292,7 +235,7 @@ class System:
 
 @asynccontextmanager
 async def open_system(
-    url: str, folder: Path, flows: dict[str, Any] | None = None, **options: Any
+    url: str, folder: Path, flows: Mapping[str, Flow[Any, Any]] | None = None, **options: Any
 ) -> AsyncIterator[System]:
     """Open an engine over a migrated database."""
     async with AsyncExitStack() as stack:
@@ -300,7 +243,7 @@ async def open_system(
         stack.push_async_callback(database.dispose)
         app = App(connector=PsycopgConnector(conninfo=conninfo(url), min_size=1, max_size=4))
         await stack.enter_async_context(app.open_async())
-        saver = await stack.enter_async_context(open_saver(conninfo(url)))
+        saver = await stack.enter_async_context(open_saver(conninfo(url), serializer=StrictSerializer(Words)))
         log = await stack.enter_async_context(
             PostgresEventLog(conninfo(url), EventRows(database).read, poll_seconds=0.5)
         )
@@ -314,12 +257,3 @@ async def open_system(
             **options,
         )
         yield System(engine, database, folder)
-
-
-async def work_for_ever(url: str, folder: Path) -> None:
-    async with open_system(url, folder) as system:
-        await system.engine.work()
-
-
-if __name__ == "__main__":
-    asyncio.run(work_for_ever(sys.argv[1], Path(sys.argv[2])))
