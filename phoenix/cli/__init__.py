@@ -1,0 +1,1 @@
+"""The command line. Modules import heavy libraries inside functions, so that `--help` is quick."""

@@ -1,0 +1,120 @@
+"""How a command ends: its exit code, and what it says on standard error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import typer
+
+from phoenix.cli.escape import clean
+from phoenix.errors import FlowInvalid, InputError, PhoenixError, StepTypeMismatch
+
+DELIVERED = 0
+FAILED = 1
+USAGE = 2
+WAITING = 3
+STOPPED = 130
+TERMINATED = 143
+CLOSED_PIPE = 141
+
+BAD_USAGE = (InputError, FlowInvalid, StepTypeMismatch)
+"""Errors that the command line itself is at fault for, as long as no project has begun."""
+
+
+@dataclass
+class Standing:
+    """The project this process works on: named when the process ends before the project does."""
+
+    project_id: str = ""
+
+    @property
+    def short(self) -> str:
+        return self.project_id[:8]
+
+
+standing = Standing()
+
+
+def finish(command: Coroutine[Any, Any, int], *, as_json: bool = False) -> NoReturn:
+    """Run a command to its end and exit with its code; an error of Phoenix becomes one message."""
+    standing.project_id = ""
+    try:
+        code = asyncio.run(_terminable(command))
+        sys.stdout.flush()
+    except PhoenixError as error:
+        code = exit_code_of(error)
+        report(error, as_json=as_json)
+    except KeyboardInterrupt:
+        code = _stopped(STOPPED, as_json=as_json)
+    except asyncio.CancelledError:
+        code = _stopped(TERMINATED, as_json=as_json)
+    except BrokenPipeError:
+        # The reader has gone; Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = CLOSED_PIPE
+    raise typer.Exit(code)
+
+
+async def _terminable(command: Coroutine[Any, Any, int]) -> int:
+    """Let SIGTERM stop the command as Ctrl-C does: what runs is handed back."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await command
+
+
+def exit_code_of(error: PhoenixError) -> int:
+    """Return 2 for bad usage, else 1; once a project has begun, everything is 1."""
+    return USAGE if isinstance(error, BAD_USAGE) and not standing.project_id else FAILED
+
+
+def report(error: PhoenixError, *, as_json: bool = False) -> None:
+    """Say what went wrong and what to do, on standard error; with JSON the last line says it too."""
+    where = f"{error.field}: " if error.field else ""
+    say(f"error: {where}{error.message}")
+    if error.hint:
+        say(f"hint: {error.hint}")
+    if standing.project_id:
+        say(f"hint: Nothing is lost; go on with: phoenix resume {standing.short}")
+    if as_json:
+        about = {"code": error.code, "category": error.category, "message": str(error)}
+        status = "failed" if exit_code_of(error) == FAILED else "refused"
+        print_json(summary_of(standing.project_id or None, status) | {"error": about})
+
+
+def _stopped(code: int, *, as_json: bool) -> int:
+    if standing.project_id:
+        say(f"stopped; go on with: phoenix resume {standing.short}")
+    if as_json:
+        print_json(summary_of(standing.project_id or None, "stopped"))
+    return code
+
+
+def summary_of(project_id: str | None, status: str) -> dict[str, Any]:
+    """Return the last JSON line of a command with nothing filled in."""
+    return {
+        "project_id": project_id,
+        "status": status,
+        "branch": None,
+        "commit": None,
+        "evidence": None,
+        "cost_usd": None,
+        "tasks": [],
+    }
+
+
+def say(text: str) -> None:
+    """Print a line to standard error."""
+    typer.echo(clean(text), err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON to standard output, at once."""
+    typer.echo(json.dumps(value, ensure_ascii=True, default=str))
