@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from procrastinate import App
+from procrastinate import App, PsycopgConnector
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import Worker
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,6 +15,11 @@ from phoenix.storage.database import raw
 TASK = "advance"
 LIBRARY_HEARTBEAT_SECONDS = 86_400.0
 """The library's own heartbeat dies with the first lost connection and nobody notices: ours beats instead."""
+
+
+def open_queue(conninfo: str, *, connections: int = 4) -> App:
+    """Return the queue's app on a database as libpq reads it; use it within `async with app.open_async()`."""
+    return App(connector=PsycopgConnector(conninfo=conninfo, min_size=1, max_size=connections))
 
 
 class RunQueue:

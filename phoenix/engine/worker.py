@@ -69,19 +69,21 @@ class RunWorker:
         self._in_hand = in_hand
         self._stale_seconds = stale_seconds
         self._worker: Worker | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._alive = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work beside the body; at its end hand back what is running."""
-        self._stopping = False
+        self._stopping.clear()
+        self._alive.clear()
         alive = asyncio.create_task(self._stay_alive(), name="worker liveness")
         work = asyncio.create_task(self._work(), name="worker")
         try:
             yield
         finally:
-            self._stopping = True
+            self._stopping.set()
+            self._alive.set()
             if self._worker is not None:
                 self._worker.stop()  # type: ignore[no-untyped-call]
             await asyncio.wait([work])
@@ -93,19 +95,16 @@ class RunWorker:
 
     async def _work(self) -> None:
         """Run the library's worker; make a new one when it broke, as it does with its connections."""
-        while not self._stopping:
-            await self._alive.wait()
+        await self._alive.wait()
+        while not self._stopping.is_set():
             self._worker = self._make()
-            if self._stopping:
-                return
             try:
                 await self._worker.run()  # type: ignore[no-untyped-call]
             except LOST as error:
                 log.warning("worker_lost_database", error=str(error).strip())
-            except psycopg.Error as error:
+            except Exception as error:  # noqa: BLE001 the worker's loop: work must go on
                 log.error("worker_broke", exc_info=error)
-            if not self._stopping:
-                await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(0 if self._stopping.is_set() else BEAT_SECONDS)
 
     async def _stay_alive(self) -> None:
         while True:
@@ -120,6 +119,8 @@ class RunWorker:
                         await asyncio.shield(connection.invalidate())
             except LOST as error:
                 log.warning("worker_session_lost", error=str(error).strip())
+            except Exception as error:  # noqa: BLE001 the worker's loop: it must not fall silent
+                log.error("worker_session_broke", exc_info=error)
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _beat(self, connection: AsyncConnection) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from phoenix.domain.approval import Approval, Decision, HumanRequest
 from phoenix.domain.cleaning import clean_json
 from phoenix.errors import NotFound
+from phoenix.storage.runs import UNFINISHED
 from phoenix.storage.tables import CLOCK, approvals, runs
 
 COLUMNS = [approvals.c[name] for name in Approval.model_fields]
@@ -95,7 +96,7 @@ async def open_of(connection: AsyncConnection, project_ids: Sequence[UUID]) -> l
         .where(
             approvals.c.project_id.in_(project_ids),
             approvals.c.decided_at.is_(None),
-            runs.c.status == "waiting",
+            runs.c.status.in_(UNFINISHED),
         )
         .order_by(approvals.c.created_at, approvals.c.id)
     )

@@ -11,7 +11,6 @@ from typing import Any, cast
 from uuid import UUID
 
 from langgraph.runtime import Runtime
-from procrastinate import App, PsycopgConnector
 
 from phoenix.checkpoints.saver import open_saver
 from phoenix.checkpoints.serializer import StrictSerializer
@@ -20,6 +19,7 @@ from phoenix.domain.project import Answers, Question, Questions
 from phoenix.domain.run import FINISHED, Event, Project, Run
 from phoenix.engine.engine import Engine, Services
 from phoenix.engine.launch import Launch
+from phoenix.engine.queue import open_queue
 from phoenix.errors import ModelUnavailable
 from phoenix.events.log import PostgresEventLog
 from phoenix.flow import Feedback, Flow, approve, ask, loop_until, parallel, step, wait
@@ -241,7 +241,7 @@ async def open_system(
     async with AsyncExitStack() as stack:
         database = connect(url)
         stack.push_async_callback(database.dispose)
-        app = App(connector=PsycopgConnector(conninfo=conninfo(url), min_size=1, max_size=4))
+        app = open_queue(conninfo(url))
         await stack.enter_async_context(app.open_async())
         saver = await stack.enter_async_context(open_saver(conninfo(url), serializer=StrictSerializer(Words)))
         log = await stack.enter_async_context(
