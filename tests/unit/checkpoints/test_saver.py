@@ -123,7 +123,7 @@ async def test_what_is_not_cleaned_does_not_fit(database_url: str, dirty: Any) -
         await store_everywhere(database_url, dirty)
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(value=buried())
 async def test_what_is_cleaned_always_fits(database_url: str, value: Any) -> None:
     """Whatever a model or tool answers can be checkpointed, stored as JSONB and TEXT, and read back."""
