@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -21,6 +22,7 @@ from phoenix.errors import (
 )
 
 MAX_MESSAGE_CHARS = 300
+KEY_LIKE = re.compile(r"\b(?:sk-|AIza)[\w-]{10,}")
 OVERFLOW_WORDS = (
     "context_length",
     "context window",
@@ -128,6 +130,7 @@ def _text(error: Exception, secret: str) -> str:
     text = " ".join(str(getattr(error, "message", "") or error or type(error).__name__).split())
     if secret:
         text = text.replace(secret, "[key]")
+    text = KEY_LIKE.sub("[key]", text)
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 
 

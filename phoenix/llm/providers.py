@@ -242,7 +242,9 @@ class ProviderModel:
         try:
             result = await self._chat._agenerate(list(request.messages), stop=request.stop, **request.options)
         except self._failures as error:
-            raise translate(error, self.name, secret=self._secret) from error
+            # A cause is printed with every traceback: one that quotes the key must not be kept.
+            quoted = bool(self._secret) and self._secret in str(error)
+            raise translate(error, self.name, secret=self._secret) from (None if quoted else error)
         if not result.generations:
             raise CallFailed(ModelUnavailable(f"{self.name} gave no answer."), again=True)
         generation = result.generations[0]

@@ -95,6 +95,12 @@ def test_langchain_names_openai_errors_by_its_own_kinds() -> None:
     assert not translate(make(openai_chat.OpenAIContextOverflowError), "x:y").again
 
 
+def test_what_looks_like_a_key_is_not_repeated() -> None:
+    """Providers quote keys that Phoenix does not know, since their clients read them themselves."""
+    failure = translate(ValueError("bad key sk-ant-REDACTED0123456789 given"), "x:y")
+    assert "0123456789" not in str(failure.error)
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
