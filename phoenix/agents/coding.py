@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
+    AgentMiddleware,
     ClearToolUsesEdit,
     ContextEditingMiddleware,
     ModelCallLimitMiddleware,
@@ -53,29 +55,29 @@ async def code(desk: Desk, caller: Caller, messages: Sequence[BaseMessage], *, s
     """
     model = desk.ports.models.chat(caller)
     summariser = desk.ports.models.chat(Caller("summarise", caller.task))
+    middleware: list[AgentMiddleware[Any, Any, Any]] = [
+        ModelCallLimitMiddleware(run_limit=MAX_TURNS, exit_behavior="end"),
+        SummarizationMiddleware(
+            summariser, trigger=("tokens", SUMMARISE_AT_TOKENS), keep=("messages", KEEP_MESSAGES)
+        ),
+        ContextEditingMiddleware(edits=[ClearToolUsesEdit(trigger=CLEAR_AT_TOKENS, keep=8)]),
+        EndsBySubmit(),
+        OneWriter(),
+        NoCircles(),
+        Pinned(desk),
+    ]
     agent = create_agent(
         model,
         desk.tools(),
         system_prompt=str(messages[0].content),
         context_schema=Ports,
-        middleware=[
-            ModelCallLimitMiddleware(run_limit=MAX_TURNS, exit_behavior="end"),
-            SummarizationMiddleware(
-                summariser, trigger=("tokens", SUMMARISE_AT_TOKENS), keep=("messages", KEEP_MESSAGES)
-            ),
-            ContextEditingMiddleware(edits=[ClearToolUsesEdit(trigger=CLEAR_AT_TOKENS, keep=8)]),
-            EndsBySubmit(),
-            OneWriter(),
-            NoCircles(),
-            Pinned(desk),
-        ],
+        middleware=middleware,
         state_schema=CodingState,
         name=f"{caller.agent}_agent",
     )
-    result = await agent.ainvoke(
-        {"messages": list(messages[1:]), "commit": start},
-        {"recursion_limit": MAX_TURNS * STEPS_A_TURN},
-        context=desk.ports,
+    begin: Any = {"messages": list(messages[1:]), "commit": start}
+    result: dict[str, Any] = await agent.ainvoke(
+        begin, {"recursion_limit": MAX_TURNS * STEPS_A_TURN}, context=desk.ports
     )
     handed_in = result.get("submitted") or {}
     return Submission(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from langchain_core.tools import BaseTool, StructuredTool
@@ -19,6 +20,8 @@ from phoenix.ports import ExecuteResult, Ports, Sandbox, Worktree
 WRITERS = frozenset({"bash", "edit_file", "run_checks", "submit"})
 MAX_BASH_SECONDS = 300
 MAX_LINES = 400
+IMPORTS = {"PYTHONPATH": ".:src"}
+"""The project's own packages can be imported in every command, as in its tests."""
 
 
 class BashArgs(BaseModel):
@@ -82,7 +85,7 @@ class Desk:
 
     def tools(self) -> list[BaseTool]:
         """Return the tools, with the descriptions that the model reads."""
-        table = [
+        table: list[tuple[Callable[..., Awaitable[str]], type[BaseModel], str]] = [
             (self.bash, BashArgs, "Run a shell command in the sandbox."),
             (self.read_file, ReadArgs, "Read a file with line numbers."),
             (
@@ -107,7 +110,9 @@ class Desk:
 
     async def bash(self, command: str, timeout_seconds: int = 120) -> str:
         """Run a shell command."""
-        result = await self.sandbox.execute(command, timeout_seconds=min(timeout_seconds, MAX_BASH_SECONDS))
+        result = await self.sandbox.execute(
+            command, timeout_seconds=min(timeout_seconds, MAX_BASH_SECONDS), variables=IMPORTS
+        )
         return await self._shown(self._described(result))
 
     async def read_file(self, path: str, start: int = 1, end: int | None = None) -> str:
@@ -176,7 +181,9 @@ class Desk:
         parts: list[str] = []
         green = True
         if self.check:
-            result = await self.sandbox.execute(self.check, timeout_seconds=MAX_BASH_SECONDS)
+            result = await self.sandbox.execute(
+                self.check, timeout_seconds=MAX_BASH_SECONDS, variables=IMPORTS
+            )
             green = result.ok
             parts.append(f"$ {self.check}\n{self._described(result)}")
         suite = await self.ports.harness.run(self.tree.path)

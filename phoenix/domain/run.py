@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import Field
 
 from phoenix.domain.frozen import Frozen
+from phoenix.domain.project import Path
 
 RunStatus = Literal["pending", "running", "waiting", "success", "failed", "cancelled"]
 FINISHED: frozenset[str] = frozenset({"success", "failed", "cancelled"})
@@ -68,7 +69,7 @@ class Project(Frozen):
     model: str
     approvals: str = "ask"
     """`ask`, `auto`, or a comma list of the gates a person decides; the others pass by themselves."""
-    path: str = "auto"
+    path: Path = "auto"
     budget_usd: Decimal | None = None
     created_at: datetime
 

@@ -180,7 +180,7 @@ async def leave_red(evidence: Evidence) -> Evidence:
     return evidence
 
 
-small: Pipeline = (
+small: Pipeline[Sized, Delivery] = (
     frame
     >> loop_until(
         passed, code >> verify, cap=VERIFY_ROUNDS, on_cap=approve("delivery", revise=code >> verify)
@@ -188,7 +188,7 @@ small: Pipeline = (
     >> deliver
 )
 
-large: Pipeline = (
+large: Pipeline[Sized, Delivery] = (
     question
     >> branch_on(no_questions, none=nothing_asked, ask=ask("questions", answer=Answers))
     >> specify
@@ -202,4 +202,4 @@ large: Pipeline = (
     >> deliver
 )
 
-develop: Pipeline = triage >> branch_on(size, small=small, large=large)
+develop: Pipeline[Request, Delivery] = triage >> branch_on(size, small=small, large=large)

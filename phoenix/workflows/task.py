@@ -5,7 +5,7 @@ from __future__ import annotations
 from langgraph.runtime import Runtime
 
 from phoenix.agents.coder import folder_of, work_on
-from phoenix.agents.desk import MAX_BASH_SECONDS
+from phoenix.agents.desk import IMPORTS, MAX_BASH_SECONDS
 from phoenix.agents.results import cap
 from phoenix.agents.reviewer import review
 from phoenix.domain.evidence import Sealed
@@ -67,7 +67,7 @@ async def _checks(work: TaskWork, ports: Ports, name: str) -> list[str]:
     if work.check:
         environment = await ports.provisioner.provision(tree.path)
         sandbox = ports.sandboxes.open(tree.path, environment=environment)
-        result = await sandbox.execute(work.check, timeout_seconds=MAX_BASH_SECONDS)
+        result = await sandbox.execute(work.check, timeout_seconds=MAX_BASH_SECONDS, variables=IMPORTS)
         if not result.ok:
             said = cap(f"{result.stdout}\n{result.stderr}".replace(sandbox.root, "."), 6000)
             problems.append(f"The task's check failed: {work.check}\n{said}")
