@@ -30,6 +30,8 @@ _CONFIG = (
     "core.pager=cat",
     "core.askPass=",
     "core.quotePath=false",
+    "core.filesRefLockTimeout=0",
+    "core.packedRefsTimeout=0",
     "credential.helper=",
     "gc.auto=0",
     "maintenance.auto=false",
@@ -38,7 +40,7 @@ _CONFIG = (
     "http.lowSpeedLimit=1000",
     "http.lowSpeedTime=30",
 )
-_FULL = re.compile(rb"no space left on device|disk quota exceeded", re.IGNORECASE)
+_FULL = re.compile(rb"no space left on device|disk quota exceeded|out of diskspace", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

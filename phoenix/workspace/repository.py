@@ -21,7 +21,7 @@ from phoenix.workspace.merge import Merged, contains, merge_trees
 from phoenix.workspace.names import is_worktree_name
 from phoenix.workspace.source import BASE, locate, take_in
 from phoenix.workspace.standin import publish
-from phoenix.workspace.tree import Commit, Draft, read_commit, update_refs, write_commit
+from phoenix.workspace.tree import Commit, Draft, read_commit, sweep, update_refs, write_commit
 from phoenix.workspace.worktree import COMMITS, GitWorktree, Places
 
 T = TypeVar("T")
@@ -117,14 +117,17 @@ class GitWorkspace:
         places = self._places
         places.worktrees.mkdir(parents=True, exist_ok=True)
         with locked(places.lock("prepare")):
+            for left in places.root.glob("repository.git.*"):
+                # A dead process's git may still be writing there: then the next call removes it.
+                shutil.rmtree(left, ignore_errors=True)
             if not places.repository.exists():
-                for left in places.root.glob("repository.git.*"):
-                    shutil.rmtree(left)
                 new = places.root / f"repository.git.{uuid.uuid4().hex}"
                 take_in(new, source, timeout_seconds=self._timeout_seconds)
                 (new / "info").mkdir(exist_ok=True)
                 (new / "info" / "exclude").write_text(CACHES)
                 new.rename(places.repository)
+        with locked(places.lock("repository")):
+            sweep(self._git)
         return self._ref(BASE) or _broken(places.repository)
 
     async def _opened(self, name: str, commit: str) -> GitWorktree:

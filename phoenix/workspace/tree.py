@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Literal, NamedTuple, TypeVar, cast
 
-from phoenix.errors import GitFailed
+from phoenix.errors import DiskFull, GitFailed
 from phoenix.workspace.git import Git, commit_id
 from phoenix.workspace.names import path_can_be_held
 
@@ -125,13 +125,25 @@ def past_stale_locks(git: Git, change: Callable[[], T]) -> T:
     """
     try:
         return change()
+    except DiskFull:
+        sweep(git)
+        raise
     except GitFailed:
-        stale = [*(git.repository / "refs").rglob("*.lock"), *git.repository.glob("*.lock")]
-        if not stale:
+        if not sweep(git):
             raise
-    for path in stale:
-        path.unlink(missing_ok=True)
     return change()
+
+
+def sweep(git: Git) -> bool:
+    """Remove what dead git processes left half done; tell whether locks were among it.
+
+    Whoever calls this holds the repository's lock.
+    """
+    locks = [*(git.repository / "refs").rglob("*.lock"), *git.repository.glob("*.lock")]
+    packs = git.repository.glob("objects/pack/tmp_*")
+    for path in (*locks, *packs, *git.repository.glob("fast_import_crash_*")):
+        path.unlink(missing_ok=True)
+    return bool(locks)
 
 
 def _import(git: Git, draft: Draft, blobs: IO[bytes] | None, hold: int | None) -> Commit:
