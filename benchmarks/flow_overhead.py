@@ -27,6 +27,8 @@ WARM_UP = 5
 
 
 class Raw(TypedDict):
+    """The state of the graph written by hand."""
+
     value: int
 
 

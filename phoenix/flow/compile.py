@@ -8,7 +8,7 @@ with the finished step's output kept, and fails there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 from phoenix.flow.callbacks import HookCallbacks
 from phoenix.flow.failure import note_step
 from phoenix.flow.hooks import Hooks
+from phoenix.flow.inference import INPUT, named
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -154,11 +155,11 @@ class Builder:
 
     def producers(self, step: str) -> str:
         """Name the steps whose output reaches a step."""
-        return _names(self._checker.producers.get(step, ()), "the input")
+        return named(self._checker.producers.get(step, ()), INPUT)
 
     def consumers(self, step: str) -> str:
         """Name the steps that a step's output reaches."""
-        return _names(self._checker.consumers.get(step, ()), "the end")
+        return named(self._checker.consumers.get(step, ()), "the end")
 
     def add(
         self,
@@ -244,10 +245,6 @@ def _routed(node: _Node) -> Callable[..., Awaitable[Command[Any]]]:
         return Command(update=update, goto=goto)
 
     return routed
-
-
-def _names(names: Iterable[str], otherwise: str) -> str:
-    return " or ".join(repr(n) for n in names) or otherwise
 
 
 def build_graph(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from phoenix.errors import FlowInvalid
 from phoenix.flow.typecheck import assignable, show, union
+
+INPUT = "the input"
+"""Stands among producers for what the pipeline itself is given."""
+
+
+def named(steps: Iterable[str], otherwise: str) -> str:
+    """Return names of steps as an error message shows them."""
+    return " or ".join(s if s == INPUT else repr(s) for s in steps) or otherwise
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,7 @@ class Incoming:
     @classmethod
     def unknown(cls) -> Incoming:
         """Return what arrives at the start of a pipeline: anything."""
-        return cls(Any)
+        return cls(Any, (INPUT,))
 
     @classmethod
     def joined(cls, several: list[Incoming]) -> Incoming:
@@ -43,7 +52,7 @@ class Checker:
             self.producers.setdefault(consumer, {})[producer] = None
             self.consumers.setdefault(producer, {})[consumer] = None
         if not assignable(incoming.type, wanted):
-            producers = " or ".join(repr(p) for p in incoming.producers) or "the input"
+            producers = named(incoming.producers, INPUT)
             self.report(f"{producers} gives {show(incoming.type)} but {consumer!r} takes {show(wanted)}")
 
     def report(self, problem: str) -> None:

@@ -82,7 +82,7 @@ class Run:
             state = await self._graph.aget_state(self._config)
             if state.next:
                 raise ResumeRefused(
-                    f"The thread {self._thread_id} is not at its end: new input would drop what it waits for.",
+                    f"The thread {self._thread_id} is not at its end: new input would drop its work.",
                     hint="Resume it, or start another thread.",
                 )
         elif any(inner.pauses for inner in self._flow.walk()):
@@ -159,6 +159,6 @@ class Run:
 
 async def _last(items: AsyncIterator[Item]) -> Any:
     last: Item | None = None
-    async for last in items:
-        pass
+    async for item in items:
+        last = item
     return last.value if isinstance(last, Result) else last
