@@ -1,0 +1,72 @@
+"""The exported requirements say what the lock file says, and the lock file what pyproject.toml asks for."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)")
+
+
+def exported(name: str) -> dict[str, tuple[str, set[str]]]:
+    """Return version and hashes by package of an exported file."""
+    found: dict[str, tuple[str, set[str]]] = {}
+    current = ""
+    for line in (ROOT / "requirements" / name).read_text().splitlines():
+        pin = PIN.match(line)
+        if pin:
+            current = canonicalize_name(pin[1])
+            found[current] = (pin[2], set())
+        found[current][1].update(re.findall(r"--hash=(sha256:[0-9a-f]{64})", line))
+    return found
+
+
+def locked(group: str | None = None) -> dict[str, tuple[str, set[str]]]:
+    """Return version and hashes by package of the lock file, of one group or all."""
+    data = tomllib.loads((ROOT / "poetry.lock").read_text())
+    return {
+        canonicalize_name(p["name"]): (p["version"], {f["hash"] for f in p["files"]})
+        for p in data["package"]
+        if not p.get("optional") and (group is None or group in p["groups"])
+    }
+
+
+def project() -> dict[str, Any]:
+    """Return pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+@pytest.mark.parametrize(("name", "group"), [("runtime.txt", "main"), ("dev.txt", None)])
+def test_exported_requirements_are_those_of_the_lock(name: str, group: str | None) -> None:
+    """Each pinned package has the lock's version and hashes, and none is missing or extra."""
+    assert exported(name) == locked(group)
+
+
+def test_the_lock_satisfies_what_the_project_asks_for() -> None:
+    """A dependency that is added or raised without locking again is noticed."""
+    versions = {name: version for name, (version, _) in locked().items()}
+    wanted = [Requirement(text) for text in project()["project"]["dependencies"]]
+    for group in project()["tool"]["poetry"]["group"].values():
+        for name, spec in group["dependencies"].items():
+            text = spec if isinstance(spec, str) else spec["version"]
+            wanted.append(Requirement(name if text == "*" else f"{name}{text}"))
+    for requirement in wanted:
+        version = versions.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{requirement.name} is not locked: run `make lock`"
+        assert requirement.specifier.contains(version, prereleases=True), (
+            f"{requirement} has {version}"
+        )
+
+
+def test_no_registry_is_named() -> None:
+    """Neither the lock nor the exported files name where packages come from."""
+    for path in ["poetry.lock", "requirements/runtime.txt", "requirements/dev.txt"]:
+        text = (ROOT / path).read_text()
+        assert not re.search(r"--(extra-)?index-url|^\[package\.source\]", text, re.M), path
