@@ -37,6 +37,10 @@ LOG_BYTES = 1_000_000
 FULL_BYTES = 1024**2
 """A disk with less room than this counts as full when the server fails."""
 
+ANSWER_TIMEOUT_SECONDS = 5.0
+SSL_REQUEST = bytes([0, 0, 0, 8, 4, 210, 22, 47])
+"""The shortest question of PostgreSQL's protocol; on a unix socket the answer is always `N`."""
+
 SOCKET_PATH_BYTES = 107
 """Longest name of a unix socket on Linux, without the closing zero."""
 
@@ -74,13 +78,16 @@ class Postmaster:
         if not self.ready:
             return False
         try:
-            _, writer = await asyncio.open_unix_connection(Path(self.sockets) / ".s.PGSQL.5432")
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(Path(self.sockets) / ".s.PGSQL.5432")
+                try:
+                    # The kernel connects on behalf of a dying server, so it has to say something.
+                    writer.write(SSL_REQUEST)
+                    return await reader.read(1) == b"N"
+                finally:
+                    writer.close()
         except OSError:
             return False
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-        return True
 
 
 class EmbeddedPostgres:
@@ -260,9 +267,16 @@ class EmbeddedPostgres:
             deadline = time.monotonic() + STOP_TIMEOUT_SECONDS / 3
             while time.monotonic() < deadline:
                 if not self._serves(running.pid):
+                    self._leave_no_folder(Path(running.sockets))
                     return
                 await asyncio.sleep(0.01)
         raise DatabaseUnavailable(f"the database (pid {running.pid}) does not stop.")
+
+    def _leave_no_folder(self, sockets: Path) -> None:
+        """Remove the socket's folder when it lies among other programs' temporary files."""
+        if sockets.parent != self.home:
+            with suppress(OSError):
+                sockets.rmdir()
 
     def _serves(self, pid: int) -> bool:
         """Tell whether this pid is alive and a server on the data folder, not another program."""

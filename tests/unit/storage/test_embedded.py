@@ -9,8 +9,10 @@ import pwd
 import signal
 import subprocess
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import psycopg
@@ -147,6 +149,8 @@ async def test_data_survives_the_servers_kill(made: Path) -> None:
     pid = postmaster(made)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
+    while postmaster(made) is not None:
+        await asyncio.sleep(0.01)
     assert await server.start() == url
     assert postmaster(made) != pid
     assert await query(url, "SELECT number FROM kept") == [(42,)]
@@ -186,10 +190,13 @@ async def test_folders_and_accounts_stay_as_they_were(tmp_path: Path) -> None:
 
 
 async def test_a_long_path_works(tmp_path: Path) -> None:
-    """A home of 150 characters and more, with odd ones among them, has its socket elsewhere."""
+    """A home of over 150 characters, odd ones too, has its socket elsewhere and leaves none."""
     home = tmp_path / ("long" * 25) / "a ,'\"$é\\x" / ("path" * 15)
     async with EmbeddedPostgres(home, options=FAST) as url:
         assert await query(url, "SELECT 1") == [(1,)]
+        sockets = Path(parse_qs(urlsplit(url).query)["host"][0])
+        assert sockets.parent == Path(tempfile.gettempdir())
+    assert not sockets.exists()
 
 
 async def test_a_half_made_database_is_made_again(home: Path) -> None:
