@@ -12,6 +12,7 @@ from phoenix.flow.compile import Builder, Label, build_graph
 from phoenix.flow.inference import Checker, Incoming
 from phoenix.flow.mermaid import Drawing, Source, draw_mermaid
 from phoenix.flow.run import Item, Run, Waiting
+from phoenix.flow.typecheck import models_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -65,6 +66,16 @@ class Flow(ABC, Generic[In, Out]):
         yield self
         for body in self.bodies():
             yield from body.walk()
+
+    def types(self) -> tuple[Any, ...]:
+        """Return the types that this flow itself declares for its values."""
+        return ()
+
+    def models(self) -> frozenset[type]:
+        """Return all models and enums of this flow's values: what its checkpoints may hold."""
+        return frozenset(
+            m for inner in self.walk() for declared in inner.types() for m in models_in(declared)
+        )
 
     def __rshift__(self, other: Flow[Out, T]) -> Pipeline[In, T]:
         """Return a new pipeline: this flow, then the other. Neither changes."""

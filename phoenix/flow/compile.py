@@ -129,21 +129,23 @@ class Builder:
     """Collects the nodes of one graph; parallel branches and map items get builders of their own."""
 
     def __init__(self, hooks: Hooks | None, context_schema: type[Any] | None, checker: Checker) -> None:
-        self.hooks = hooks
-        self.active_hooks = hooks or Hooks()
+        self.hooks = hooks or Hooks()
         self.context_schema = context_schema
         self.path: tuple[str, ...] = ()
         """Names of the constructs around the step being added, below this graph."""
         self._checker = checker
-        self._names: dict[str, int] = {}
+        self._names = {START, END, *State.__annotations__}
         self._nodes: list[_Node] = []
 
     def unique(self, name: str) -> str:
         """Return a node name; the second step of a name gets `#2`. Stable for one flow."""
         clean = name.replace("|", "/").replace(":", ".")
-        self._names[clean] = self._names.get(clean, 0) + 1
-        count = self._names[clean]
-        return clean if count == 1 else f"{clean}#{count}"
+        found, count = clean, 1
+        while found in self._names:
+            count += 1
+            found = f"{clean}#{count}"
+        self._names.add(found)
+        return found
 
     @contextmanager
     def within(self, name: str) -> Iterator[None]:

@@ -17,6 +17,7 @@ from phoenix.domain.approval import Decision, HumanRequest, Verdict
 from phoenix.errors import DomainInvalid, FlowInvalid, StepRejected
 from phoenix.flow.algebra import Flow
 from phoenix.flow.compile import Builder, Jump, Label, State, Update
+from phoenix.flow.failure import note_step
 from phoenix.flow.feedback import Feedback
 from phoenix.flow.forms import (
     as_form,
@@ -67,6 +68,9 @@ class Approve(Flow[Any, Any]):
     of: Any = None
     respond: Callable[[Any, Any], Any] | None = None
 
+    def types(self) -> tuple[Any, ...]:
+        return () if self.of is None else (self.of,)
+
     def bodies(self) -> tuple[Flow[Any, Any], ...]:
         return (self.revise,) if self.revise else ()
 
@@ -109,7 +113,9 @@ class Approve(Flow[Any, Any]):
             decision, edited = _decide(request, self._declared(value))
             if decision.verdict == "reject":
                 if revise is None:
-                    raise StepRejected(decision.reason, field=self.name)
+                    error = StepRejected(decision.reason, field=self.name)
+                    note_step(error, self.name)
+                    raise error
                 reason = Feedback(source=self.name, text=decision.reason, previous=request.value_digest)
                 return Jump({"feedback": reason.model_dump(mode="json")}, revise)
             if decision.verdict == "edit":
@@ -172,6 +178,9 @@ class Ask(Flow[Any, Any]):
     answer: Any
     into: Callable[[Any, Any], Any] | None = None
     default: Callable[[Any], Any] | None = None
+
+    def types(self) -> tuple[Any, ...]:
+        return (self.answer, result_of(self.into) if self.into else None)
 
     def build(self, graph: Builder, entry: Label, after: Label) -> None:
         node = graph.unique(self.name)

@@ -63,7 +63,8 @@ def add_leaf(
         options["timeout"] = TimeoutPolicy(run_timeout=step.timeout_seconds)
     if rescue is not None:
         options["error_handler"] = _rescuer(rescue)
-    watched = graph.hooks is not None and graph.hooks.watch_steps
+    hooks = graph.hooks
+    watched = hooks.watch_steps or hooks.watch_calls
     full = watched or step.validators or step.feedback_parameter or cache is not None
     if not full:
         graph.add(node, _plain(step, _Checks(step, graph)), after, reads=Value, **options)
@@ -151,7 +152,7 @@ class _Attempts:
         path: tuple[str, ...],
     ) -> None:
         self.step = step
-        self.hooks = graph.active_hooks
+        self.hooks = graph.hooks
         self.checks = _Checks(step, graph)
         self.takes, self.gives = check_of(step.takes), check_of(step.gives)
         self.again = again

@@ -125,6 +125,8 @@ def parallel(*, on_failure: OnFailure = "propagate", **branches: Flow[Any, Any])
     """
     if not branches:
         raise FlowInvalid("parallel has no branches.", hint="Give at least one, by name.")
+    if on_failure not in get_args(OnFailure):
+        raise FlowInvalid(f"parallel: on_failure is {on_failure!r}.", hint="Give 'propagate' or 'ignore'.")
     return Parallel("parallel", dict(branches), on_failure)
 
 

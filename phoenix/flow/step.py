@@ -59,6 +59,9 @@ class Step(Flow[In, Out]):
     def gives_check(self) -> Check | None:
         return check_of(self.gives)
 
+    def types(self) -> tuple[Any, ...]:
+        return (self.takes, self.gives)
+
     def bodies(self) -> tuple[Flow[Any, Any], ...]:
         return self.redirects
 

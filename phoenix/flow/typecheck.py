@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from enum import Enum
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from phoenix.errors import StepTypeMismatch
 
@@ -51,6 +52,23 @@ def union(*declared: Any) -> Any:
         if member not in found:
             found.append(member)
     return Union[tuple(found)] if found else Any  # noqa: UP007 - of a tuple
+
+
+def models_in(declared: Any) -> Iterator[type]:
+    """Yield the models and enums that a type is made of, those of models' fields too."""
+    seen: set[Any] = set()
+    left = [declared]
+    while left:
+        one = plain(left.pop())
+        if not isinstance(one, Hashable) or one in seen:
+            continue
+        seen.add(one)
+        left += get_args(one) if get_origin(one) is not Literal else []
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            left += [field.annotation for field in one.model_fields.values()]
+            yield one
+        elif isinstance(one, type) and issubclass(one, Enum):
+            yield one
 
 
 def show(declared: Any) -> str:

@@ -231,3 +231,24 @@ async def test_the_console_tracer_prints_a_line_for_each_event() -> None:
     assert lines[0] == "started inc >> parallel"
     assert any(line.startswith("      < parallel/a/double ") for line in lines)
     assert lines[-1].startswith("success")
+
+
+async def test_tool_hooks_alone_know_the_step() -> None:
+    """No step hook is needed to learn who calls, and other callbacks stay."""
+
+    @tool
+    async def lookup(word: str) -> str:
+        """Look a word up."""
+        return word
+
+    @step
+    async def agent(text: str) -> str:
+        return str(await lookup.ainvoke({"word": text}))
+
+    log: list[Any] = []
+
+    async def note(event: Any) -> None:
+        log.append(event.place.path)
+
+    await parallel(a=agent).run("x", hooks=Hooks(pre_tool=(note,)))
+    assert log == [("parallel", "a", "agent")]
