@@ -191,9 +191,11 @@ class EmbeddedPostgres:
             await asyncio.to_thread(shutil.rmtree, making)
         making.mkdir(mode=0o700)
         account.own(making)
+        hasty = ["--no-sync"] if self.options["fsync"] == "off" else []
         code, output = await _run(
             account,
             str(_programs() / "initdb"),
+            *hasty,
             *("--pgdata", str(making), "--username=phoenix", "--auth=peer", "--encoding=UTF8", "--locale=C"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
         )
