@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,16 +48,29 @@ class Guarded:
         self._counts_command = True
 
     def prepare(
-        self, command: str, variables: Mapping[str, str], *, cwd: Path, policy: dict[str, Any] | None
+        self,
+        command: str,
+        variables: Mapping[str, str],
+        *,
+        cwd: Path,
+        policy: dict[str, Any] | None,
+        through: Sequence[str] = (),
     ) -> None:
-        """Set what the guardian is started with."""
+        """Set what the guardian is started with; `through` is a program that runs the shell."""
         self._info, inside = os.pipe2(os.O_CLOEXEC)
         self.pass_fds = [inside]
         self._counts_command = policy is None
         job = {
             "parent": os.getpid(),
             "info": inside,
-            "argv": [shell(), "-c", self._script, "phoenix", command.encode("utf-8", "replace").decode()],
+            "argv": [
+                *through,
+                shell(),
+                "-c",
+                self._script,
+                "phoenix",
+                command.encode("utf-8", "replace").decode(),
+            ],
             "variables": dict(variables),
             "cwd": str(cwd),
             "tmp": str(self.tmp),

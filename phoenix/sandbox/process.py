@@ -24,7 +24,8 @@ FLOOD_FACTOR = 100
 FLOOD_BYTES = 64 * 1024**2
 WATCH_SECONDS = 0.05
 """Pause between two looks at what a tree uses; it grows with the cost of looking."""
-WATCH_SHARE = 10
+WATCH_SHARE = 5
+WATCH_MOST_SECONDS = 0.2
 GRACE_SECONDS = 10.0
 """How long the streams may take to close when everything is dead."""
 
@@ -198,7 +199,8 @@ async def _watch(confinement: Confinement, tap: _Tap, deadline: float, limits: L
         except TimeoutError:
             before = time.monotonic()
             usage = confinement.usage()
-            pause = max(WATCH_SECONDS, WATCH_SHARE * (time.monotonic() - before))
+            cost = time.monotonic() - before
+            pause = min(max(WATCH_SECONDS, WATCH_SHARE * cost), WATCH_MOST_SECONDS)
             if usage is not None and (reason := exceeded(usage, limits)):
                 return reason
         if tap.flooded:

@@ -6,11 +6,15 @@ The workspace keeps its own path inside. What namespaces would give is missing: 
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from phoenix.errors import SandboxUnavailable
 from phoenix.ports import Environment, ExecuteResult, Limits
+from phoenix.sandbox import seccomp
 from phoenix.sandbox.folder import Folder
 from phoenix.sandbox.guarded import Guarded
 from phoenix.sandbox.process import refusal, run
@@ -33,6 +37,31 @@ _DENIED = (
     "chroot",
     "syslog",
 )
+
+
+# sandlock's own filter cannot look at arguments; this one goes on top, inside.
+_APPLY = """
+import ctypes, os, sys
+code = bytes.fromhex(sys.argv[1])
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+held = ctypes.create_string_buffer(code, len(code))
+program = Program(len(code) // 8, ctypes.addressof(held))
+libc = ctypes.CDLL(None)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(program), 0, 0):
+    sys.exit("the system-call filter could not be loaded")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def _filtered() -> list[str]:
+    """Return the program that loads Phoenix's filter and then becomes the shell."""
+    program = seccomp.program(shared=True)
+    if program is None:
+        raise SandboxUnavailable(
+            "The system-call filter is not written for this architecture.", hint="Use bubblewrap or docker."
+        )
+    return [os.path.realpath(sys.executable), "-I", "-S", "-c", _APPLY, program.hex()]
 
 
 class SandlockSandbox(Folder):
@@ -66,7 +95,7 @@ class SandlockSandbox(Folder):
         tmp = str(guarded.tmp)
         inner = self.inner_variables(variables, home=str(guarded.home), tmp=tmp, python=python)
         policy = self._policy(workspace, guarded.tmp, roots, inner, limits)
-        guarded.prepare(command, inner, cwd=workspace, policy=policy)
+        guarded.prepare(command, inner, cwd=workspace, policy=policy, through=_filtered())
         return await run(guarded, timeout_seconds=timeout_seconds, limits=limits)
 
     def _policy(

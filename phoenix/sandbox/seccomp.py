@@ -74,6 +74,30 @@ _REFUSED = {
 _REFUSED_X86 = {"ioperm": 173, "iopl": 172, "modify_ldt": 154, "uselib": 134, "ustat": 136, "sysfs": 139}
 # These report "not implemented": callers then fall back to what the filter can see through.
 _MISSING = {"clone3": (435, 435), "memfd_create": (319, 279)}
+_OPENAT2 = (437, 437)  # its mode is out of a filter's sight; callers fall back to openat
+# Where no namespace hides the machine's other processes, these may only name the caller itself:
+# the argument that holds a process id, by call.
+_OWN_ONLY = {
+    "ioprio_set": (251, 30, 1),
+    "migrate_pages": (256, 238, 0),
+    "move_pages": (279, 239, 0),
+    "prlimit64": (302, 261, 0),
+    "sched_setaffinity": (203, 122, 0),
+    "sched_setattr": (314, 274, 0),
+    "sched_setparam": (142, 118, 0),
+    "sched_setscheduler": (144, 119, 0),
+    "setpriority": (141, 140, 1),
+}
+_INOTIFY = {"inotify_add_watch": (254, 27)}  # Landlock does not see it
+# Calls that set a file's mode, with the argument that holds it, for x86_64 and aarch64.
+_MODES = (
+    (((90, 1), (91, 1), (268, 2), (452, 2), (85, 1), (133, 1), (259, 2))),
+    (((52, 1), (53, 2), (452, 2), (33, 2))),
+)
+_OPENS = (((2, 1), (257, 2)), ((56, 2),))  # the argument that holds the flags; the mode follows it
+_SET_ID, _CREATES = 0o6000, 0x400040  # O_CREAT and O_TMPFILE
+_SENDS = (((44, 3), (46, 2), (307, 3)), ((206, 3), (211, 2), (269, 3)))
+_FAST_OPEN = 0x20000000  # connects without the connect that Landlock checks
 _CLONE, _SOCKET, _SOCKETPAIR, _IOCTL, _SHMGET = (56, 220), (41, 198), (53, 199), (16, 29), (29, 194)
 
 
@@ -88,6 +112,43 @@ def _give(error: int) -> bytes:
 def _when(number: int, *body: bytes) -> list[bytes]:
     """Run the body, which must return, for one system call."""
     return [_op(_JEQ, number, 0, len(body)), *body]
+
+
+def _argument(index: int) -> bytes:
+    return _op(_LOAD, _ARG0 + 8 * index)
+
+
+def _files(column: int) -> list[bytes]:
+    """Refuse to make files that run with their owner's rights: in the workspace they would stay."""
+    allow, refuse = _op(_RETURN, _ALLOW), _give(errno.EPERM)
+    code = _when(_OPENAT2[column], _give(errno.ENOSYS))
+    for number, index in _MODES[column]:
+        code += _when(number, _argument(index), _op(_JSET, _SET_ID, 0, 1), refuse, allow)
+    for number, index in _OPENS[column]:
+        code += _when(
+            number,
+            _argument(index),
+            _op(_JSET, _CREATES, 1, 0),
+            allow,
+            _argument(index + 1),
+            _op(_JSET, _SET_ID, 0, 1),
+            refuse,
+            allow,
+        )
+    for number, index in _SENDS[column]:
+        code += _when(number, _argument(index), _op(_JSET, _FAST_OPEN, 0, 1), refuse, allow)
+    return code
+
+
+def _strangers(column: int) -> list[bytes]:
+    """Refuse to touch processes of this machine that no namespace hides."""
+    allow, refuse = _op(_RETURN, _ALLOW), _give(errno.EPERM)
+    code: list[bytes] = []
+    for numbers in _INOTIFY.values():
+        code += _when(numbers[column], refuse)
+    for entry in _OWN_ONLY.values():
+        code += _when(entry[column], _argument(entry[2]), _op(_JEQ, 0, 0, 1), allow, refuse)
+    return code
 
 
 def _arguments(column: int) -> list[bytes]:
@@ -122,8 +183,13 @@ def _arguments(column: int) -> list[bytes]:
     ]
 
 
-def program(machine: str = "") -> bytes | None:
-    """Return the filter as the kernel takes it; None for an architecture it is not written for."""
+def program(machine: str = "", *, shared: bool = False) -> bytes | None:
+    """Return the filter as the kernel takes it; None for an architecture it is not written for.
+
+    Args:
+        machine: The architecture; this machine's when left out.
+        shared: The sandbox has no process namespace of its own.
+    """
     machine = machine or platform.machine()
     if machine not in _ARCHITECTURES:
         return None
@@ -142,6 +208,9 @@ def program(machine: str = "") -> bytes | None:
         code += _when(numbers[column], _give(errno.ENOSYS))
     for number in refused:
         code += _when(number, _give(errno.EPERM))
+    code += _files(column)
+    if shared:
+        code += _strangers(column)
     code += _arguments(column)
     code.append(_op(_RETURN, _ALLOW))
     return b"".join(code)
