@@ -76,7 +76,7 @@ async def test_a_request_refused_in_every_tier_is_an_error(
     """What is wrong with the request itself ends after three calls, and the next call starts afresh."""
     server.replies = [error(400, "bad parameter")]
     models = open_over(provider)
-    with pytest.raises(ModelRejected):
+    with pytest.raises(ModelRejected, match="bad parameter"):
         await models.structured(AUTHOR, ASK, Fruit)
     assert len(server.requests) == 3
     server.replies = [Reply(PEAR)]
