@@ -45,9 +45,12 @@ def settings(migrated_database_url: str, tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def system_of(settings: Settings, model: ScriptedModel) -> AsyncIterator[System]:
+async def system_of(
+    settings: Settings, model: ScriptedModel, record: Path | None = None
+) -> AsyncIterator[System]:
     """Open a system that works, with a scripted model."""
-    async with open_system(settings, backends={MODEL: model}) as system, system.engine.worker():
+    opened = open_system(settings, backends={MODEL: model}, record=record)
+    async with opened as system, system.engine.worker():
         yield system
 
 
@@ -64,9 +67,9 @@ async def stopped(system: System, project_id: Any) -> Overview:
 def develop(settings: Settings) -> Develop:
     """Return what takes a project from launch to its stop."""
 
-    async def run(script: Script, **launch: Any) -> Result:
+    async def run(script: Script, record: Path | None = None, **launch: Any) -> Result:
         model = ScriptedModel(script)
-        async with system_of(settings, model) as system:
+        async with system_of(settings, model, record) as system:
             order = {"requirement": "A calculator.", "model": MODEL, "approvals": "auto"} | launch
             project = await system.engine.launch(Launch(**order))
             async with asyncio.timeout(LONGEST_SECONDS):
