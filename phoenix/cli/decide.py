@@ -21,6 +21,7 @@ async def approve(
     from phoenix.bootstrap import open_system
     from phoenix.cli.gates import checked, who
     from phoenix.cli.session import open_settings
+    from phoenix.workflows.loading import load_flow
 
     async with open_system(open_settings(), execution=False) as system:
         project = await system.engine.find(prefix)
@@ -30,6 +31,9 @@ async def approve(
             raise NotFound(
                 f"Project {short} waits for nobody.", hint=f"See how it stands: phoenix show {short}"
             )
+        if ":" in overview.run.flow:
+            # A user's own flow: its models have to be there for the decision to be checked against.
+            load_flow(overview.run.flow)
         approval = overview.approvals[0]
         request = approval.request
         decision = decision_of(request, verdict, reason, text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +21,9 @@ from phoenix.domain.plan import PlanDraft
 from phoenix.domain.project import Questions
 from phoenix.domain.spec import SpecDraft
 from phoenix.flow.forms import TYPE_KEY
+
+PIPE_WIDTH = 140
+"""Columns where standard output is no terminal."""
 
 STATUS_STYLES = {
     "done": "green",
@@ -144,4 +149,5 @@ def tasks_table(rows: list[tuple[str, str, str, str]]) -> Table:
 
 def new_console() -> Console:
     """Return the console of standard output, in which nothing foreign is markup."""
-    return Console(markup=False, highlight=False, emoji=False)
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(markup=False, highlight=False, emoji=False, width=width)

@@ -27,7 +27,7 @@ GIVE_UP_SECONDS = 30.0
 """A database that does not answer for so long is taken for gone."""
 
 BUFFER = 1000
-GATE_EVENTS = frozenset({"approval_requested", "run_waiting", "run_finished"})
+GATE_EVENTS = frozenset({"run_waiting", "run_finished"})
 POLICY = "policy"
 ARTIFACT_OF = {"spec": "spec", "plan": "plan", "delivery": "evidence", "questions": "questions"}
 """What a gate decides on, as the kind of artifact it is stored as."""

@@ -35,7 +35,7 @@ class NewOptions:
 
 async def new(options: NewOptions) -> int:
     """Start a project, follow it, and return the exit code."""
-    launch = launch_of(options)
+    launch, record = launch_of(options), record_path(options.record)
     from phoenix.bootstrap import open_system
     from phoenix.cli.screen import open_screen
     from phoenix.cli.session import end, open_settings, usable_model, work_on
@@ -43,7 +43,7 @@ async def new(options: NewOptions) -> int:
     settings = open_settings(model=options.model)
     launch = launch.model_copy(update={"model": await usable_model(settings)})
     screen = open_screen(as_json=options.as_json)
-    async with open_system(settings, record=record_path(options.record)) as system:
+    async with open_system(settings, record=record) as system:
         project = await system.engine.launch(launch)
         view, overview = await work_on(system, project, screen)
     return end(view, overview, as_json=options.as_json)

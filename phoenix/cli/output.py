@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import typer
 
 from phoenix.cli.escape import clean
-from phoenix.errors import FlowInvalid, InputError, PhoenixError, StepTypeMismatch
+from phoenix.errors import DomainInvalid, FlowInvalid, InputError, PhoenixError, StepTypeMismatch
 
 DELIVERED = 0
 FAILED = 1
@@ -24,7 +24,7 @@ STOPPED = 130
 TERMINATED = 143
 CLOSED_PIPE = 141
 
-BAD_USAGE = (InputError, FlowInvalid, StepTypeMismatch)
+BAD_USAGE = (InputError, DomainInvalid, FlowInvalid, StepTypeMismatch)
 """Errors that the command line itself is at fault for, as long as no project has begun."""
 
 

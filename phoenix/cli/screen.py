@@ -100,8 +100,11 @@ class LiveScreen:
         """Take in an event; what stays is printed above the board."""
         self._view = view
         said = line_of(view, event)
-        if said is not None and said[0] == "main":
-            self.console.print(line(said[1]))
+        if said is None or said[0] != "main":
+            return
+        if self._live is not None:
+            self._live.update(board(view, datetime.now(UTC)))
+        self.console.print(line(said[1]))
 
     def tick(self, view: View) -> None:
         """Draw the board as it is now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from phoenix.cli.board import spent
@@ -86,9 +87,13 @@ async def work_on(
     if resumed:
         view = await follower.past(view)
     async with engine.worker():
-        if resumed:
-            await engine.resume(project.id)
-        view = await follower.follow(view)
+        try:
+            if resumed:
+                await engine.resume(project.id)
+            view = await follower.follow(view)
+        except asyncio.CancelledError:
+            say("stopping: what runs is handed back ...")
+            raise
     return view, await engine.overview(project.id)
 
 
