@@ -76,12 +76,6 @@ class Advance:
         """Drive a run; whatever goes wrong is written to its row."""
         try:
             await self._drive(taken)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # Nobody cancelled this worker: a step let a cancellation of its own escape.
-            await self._lifecycle.finish(taken.run, error=error_of(error))
         except (RunSuperseded, DatabaseUnavailable):
             raise
         except (OperationalError, psycopg.OperationalError) as error:

@@ -102,7 +102,7 @@ class RunWorker:
                 await self._worker.run()  # type: ignore[no-untyped-call]
             except LOST as error:
                 log.warning("worker_lost_database", error=str(error).strip())
-            except Exception as error:  # noqa: BLE001 the worker's loop: work must go on
+            except Exception as error:
                 log.error("worker_broke", exc_info=error)
             await asyncio.sleep(0 if self._stopping.is_set() else BEAT_SECONDS)
 
@@ -119,7 +119,7 @@ class RunWorker:
                         await asyncio.shield(connection.invalidate())
             except LOST as error:
                 log.warning("worker_session_lost", error=str(error).strip())
-            except Exception as error:  # noqa: BLE001 the worker's loop: it must not fall silent
+            except Exception as error:
                 log.error("worker_session_broke", exc_info=error)
             await asyncio.sleep(BEAT_SECONDS)
 

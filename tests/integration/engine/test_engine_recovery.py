@@ -164,24 +164,3 @@ async def test_a_superseded_attempt_cannot_write_the_end(system: System) -> None
     await lifecycle.finish(late.run, output={})
     with pytest.raises(RunSuperseded):
         await lifecycle.finish(late.run, output={})
-
-
-async def test_a_job_waits_for_its_runs_lock_without_polling(system: System) -> None:
-    """When a lock frees, the next job of the run starts at once, not by the queue's polling."""
-    project = await system.launch("slow")
-    root = await system.run_of(project.id)
-    async with system.engine.worker():
-        await system.until_marked("slow")
-        async with system.database.begin() as connection:
-            await system.engine._queue.put(connection, root.id)
-        await asyncio.sleep(0.1)
-        system.go()
-        await system.until(project.id, "success")
-        async with asyncio.timeout(0.9):
-            while await _jobs_left(system):
-                await asyncio.sleep(0.02)
-
-
-async def _jobs_left(system: System) -> int:
-    async with system.database.begin() as connection:
-        return int((await connection.execute(text("SELECT count(*) FROM procrastinate_jobs"))).scalar_one())
