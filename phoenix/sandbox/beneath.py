@@ -127,13 +127,16 @@ def read_beneath(root: Path, path: str, max_bytes: int = MAX_BYTES) -> bytes | N
             return None
         except OSError as error:
             raise _refuse(path, error) from error
-    with os.fdopen(fd, "rb") as file:
+    try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             raise PathRefused(f"{path!r} is no regular file.")
         if info.st_nlink > 1:
             raise PathRefused(f"{path!r} is hard linked, so it may be a file from outside.")
-        data = file.read(max_bytes + 1)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            data = file.read(max_bytes + 1)
+    finally:
+        os.close(fd)
     if len(data) > max_bytes:
         raise PathRefused(f"{path!r} has more than {max_bytes} bytes.")
     return data

@@ -90,11 +90,13 @@ PROCESSES = [
     Attack("renice_a_victim", "renice -n 7 -p $VICTIM", _reniced, victim=True),
     Attack("limit_a_victim", "prlimit --nofile=5:5 --pid $VICTIM", _limited, victim=True),
     Attack("watch_outside", py(_INOTIFY)),
-    Attack("leave_a_background_job", "sleep $SLEEP >/dev/null 2>&1 &", survives),
-    Attack("leave_a_session", "setsid -f sleep $SLEEP >/dev/null 2>&1", survives),
-    Attack("leave_a_daemon", py(_DOUBLE_FORK), survives),
+    Attack("leave_a_background_job", "sleep $SLEEP >/dev/null 2>&1 & sleep 0.1", survives),
+    Attack("leave_a_session", "setsid -f sleep $SLEEP >/dev/null 2>&1; sleep 0.1", survives),
+    Attack("leave_a_daemon", py(_DOUBLE_FORK) + "\nsleep 0.1", survives),
     Attack(
-        "leave_a_deaf_process", "(trap '' TERM HUP INT; exec nohup sleep $SLEEP) >/dev/null 2>&1 &", survives
+        "leave_a_deaf_process",
+        "(trap '' TERM HUP INT; exec nohup sleep $SLEEP) >/dev/null 2>&1 & sleep 0.1",
+        survives,
     ),
     Attack("leave_a_stopped_process", "sleep $SLEEP >/dev/null 2>&1 & sleep 0.1; kill -STOP $!", survives),
     Attack(
