@@ -8,7 +8,7 @@ import pytest
 from langgraph.errors import NodeTimeoutError
 from langgraph.types import RetryPolicy
 
-from phoenix.errors import ModelRefusedKey, ModelTimeout, PhoenixError, SandboxUnavailable
+from phoenix.errors import FlowInvalid, ModelRefusedKey, ModelTimeout, PhoenixError, SandboxUnavailable
 from phoenix.flow import Hooks, Step, fallback, is_transient, loop_until, parallel, step, step_of
 from tests.unit.flow.steps import double, inc
 
@@ -200,8 +200,6 @@ async def test_a_fallback_never_hides_what_ends_everything() -> None:
 
 def test_a_cycle_of_fallbacks_is_refused() -> None:
     """a, then b, then a again would never end."""
-    from phoenix.errors import FlowInvalid
-
     with pytest.raises(FlowInvalid, match="cycle"):
         fallback(inc, fallback(double, inc)).validate()
     with pytest.raises(FlowInvalid, match="cycle"):

@@ -9,7 +9,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from phoenix.domain.approval import Decision
-from phoenix.errors import DomainInvalid, StepRejected
+from phoenix.errors import DomainInvalid, ResumeRefused, StepRejected
 from phoenix.flow import (
     Feedback,
     Flow,
@@ -141,6 +141,19 @@ async def test_feedback_reaches_steps_inside_a_parallel_reviser(saver: InMemoryS
     waiting = await decide(flow, one, saver, verdict="reject", reason="more")
     assert waiting.requests[0].request.value == {"value": 105}
     assert await answered(flow, waiting, saver) == 105
+
+
+async def test_feedback_used_in_a_branch_is_not_heard_again_after_it(saver: InMemorySaver) -> None:
+    """A body that listens has used the reason up."""
+
+    @step
+    async def grow(x: int, feedback: Feedback | None) -> int:
+        return x + (100 if feedback else 0)
+
+    flow = inc >> approve("number", revise=parallel(a=grow, b=inc) >> gathered >> grow)
+    one = await paused(flow, 1, saver)
+    waiting = await decide(flow, one, saver, verdict="reject", reason="more")
+    assert waiting.requests[0].request.value == {"value": 105}
 
 
 async def test_reject_without_reviser_fails_with_the_reason(saver: InMemorySaver) -> None:
@@ -301,8 +314,6 @@ async def test_several_answers_may_come_at_once(saver: InMemorySaver) -> None:
 
 async def test_an_answered_request_cannot_be_answered_again(saver: InMemorySaver) -> None:
     """A late wake-up approves nothing."""
-    from phoenix.errors import ResumeRefused
-
     flow = approve("first") >> approve("second")
     one = await paused(flow, 1, saver)
     await decide(flow, one, saver, verdict="approve")

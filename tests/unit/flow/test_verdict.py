@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from langgraph.types import RetryPolicy
 
@@ -48,7 +50,7 @@ async def test_a_rejected_step_is_tried_exactly_max_attempts_times() -> None:
 
 
 async def test_rejections_and_transient_errors_count_together() -> None:
-    """No mix of failures gives a step more attempts than it has."""
+    """No mix of failures gives a step more attempts than it has; the last one's own error is seen."""
     ran = 0
 
     @step(validate=[at_least(99)], max_attempts=4, retry=QUICK)
@@ -59,9 +61,26 @@ async def test_rejections_and_transient_errors_count_together() -> None:
             raise ModelTimeout
         return x
 
-    with pytest.raises((StepRejected, ModelTimeout)):
+    with pytest.raises(ModelTimeout):
         await (inc >> mixed).run(1)
     assert ran == 4
+
+
+async def test_rejections_and_timeouts_count_together() -> None:
+    """LangGraph ends a timed-out attempt from outside; it counts all the same."""
+    ran = 0
+
+    @step(validate=[at_least(99)], max_attempts=3, retry=QUICK, timeout_seconds=0.05)
+    async def mixed(x: int) -> int:
+        nonlocal ran
+        ran += 1
+        if ran > 1:
+            await asyncio.sleep(30)
+        return x
+
+    with pytest.raises(StepRejected, match="used all its 3 attempts"):
+        await (inc >> mixed).run(1)
+    assert ran == 3
 
 
 async def test_feedback_is_cleared_after_success() -> None:
