@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import ValidationError
 from rich import box
@@ -147,7 +147,8 @@ def tasks_table(rows: list[tuple[str, str, str, str]]) -> Table:
     return table
 
 
-def new_console() -> Console:
-    """Return the console of standard output, in which nothing foreign is markup."""
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-    return Console(markup=False, highlight=False, emoji=False, width=width)
+def new_console(stream: TextIO | None = None) -> Console:
+    """Return a console on a stream, standard output when left out, in which nothing foreign is markup."""
+    stream = stream or sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(file=stream, markup=False, highlight=False, emoji=False, width=width)

@@ -25,11 +25,12 @@ async def resume(prefix: str, *, budget_usd: str = "", record: str = "", as_json
     from phoenix.cli.session import end, open_settings
 
     settings = open_settings()
-    screen = open_screen(as_json=as_json)
     async with open_system(settings, record=file) as system:
         project = await system.engine.find(prefix)
         overview = await system.engine.overview(project.id)
-        if ":" not in overview.run.flow:
+        is_own = ":" in overview.run.flow
+        screen = open_screen(as_json=as_json, output_only=is_own)
+        if not is_own:
             view, overview = await _go_on(system, project, overview, screen, budget)
             return end(view, overview, as_json=as_json)
     # A user's own flow: the system must know it before anything is worked on.

@@ -34,6 +34,7 @@ async def run_flow(options: RunOptions) -> int:
     loaded = load_flow(options.target)
     body = input_of(options.value, input_type(loaded.flow))
     from phoenix.bootstrap import open_system
+    from phoenix.cli.screen import open_screen
     from phoenix.cli.session import end, open_settings, work_on
     from phoenix.engine.launch import Launch
 
@@ -47,7 +48,7 @@ async def run_flow(options: RunOptions) -> int:
         flow=loaded.name,
         input=body,
     )
-    screen = _screen(as_json=options.as_json)
+    screen = open_screen(as_json=options.as_json, output_only=True)
     flows = {loaded.name: loaded.flow}
     async with open_system(settings, flows=flows, types=loaded.types) as system:
         project = await system.engine.launch(launch)
@@ -103,16 +104,3 @@ async def _model(settings: Settings, *, named: bool) -> str:
         if named:
             raise
         return ""
-
-
-def _screen(*, as_json: bool) -> Any:
-    """Return a screen that leaves standard output to the flow's output."""
-    import sys
-
-    from rich.console import Console
-
-    from phoenix.cli.screen import PlainScreen, open_screen
-
-    if as_json or sys.stdout.isatty():
-        return open_screen(as_json=as_json)
-    return PlainScreen(Console(stderr=True, markup=False, highlight=False, emoji=False))

@@ -136,11 +136,18 @@ class LiveScreen:
 Screen: TypeAlias = JsonScreen | PlainScreen | LiveScreen
 
 
-def open_screen(*, as_json: bool) -> Screen:
-    """Return the screen for where standard output goes."""
+def open_screen(*, as_json: bool, output_only: bool = False) -> Screen:
+    """Return the screen for where standard output goes.
+
+    Args:
+        as_json: Whether programs read it.
+        output_only: Where it is a pipe, it is for a flow's output: lines go to standard error.
+    """
     if as_json:
         return JsonScreen()
-    return LiveScreen() if sys.stdout.isatty() else PlainScreen()
+    if sys.stdout.isatty():
+        return LiveScreen()
+    return PlainScreen(new_console(sys.stderr if output_only else sys.stdout))
 
 
 def present(console: Console, title: str, document: RenderableType | None = None) -> None:
