@@ -57,10 +57,10 @@ class PostgresEventLog:
 
     async def aclose(self) -> None:
         """Stop listening. Followers go on by polling."""
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.wait([self._listener])
-            self._listener = None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.cancel()
+            await asyncio.wait([listener])
 
     async def read(self, project_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
         return await self._read(project_id, after=after, limit=limit)
@@ -84,6 +84,10 @@ class PostgresEventLog:
             self._waiting[project_id].discard(news)
             if not self._waiting[project_id]:
                 del self._waiting[project_id]
+            if not self._waiting and self._listener is not None:
+                # Nobody follows any more: the connection is not kept for its own sake.
+                self._listener.cancel()
+                self._listener = None
 
     async def _read_or_none(self, project_id: UUID, after: int) -> list[Event]:
         try:

@@ -156,3 +156,5 @@ async def test_an_ended_follower_leaves_nothing_behind(rig: Rig) -> None:
     await rig.write(project_id, 1)
     await rig.take(project_id, 1)
     assert rig.log._waiting == {}
+    assert rig.log._listener is None
+    assert await rig.take(project_id, 1) == [1]

@@ -26,7 +26,7 @@ from phoenix.flow import Feedback, Flow, approve, ask, loop_until, parallel, ste
 from phoenix.ports import ChildSpec, Ports
 from phoenix.storage.database import connect, conninfo
 from phoenix.storage.events import EventRows
-from phoenix.storage.projects import get as get_project
+from phoenix.storage.runs import of_projects
 
 MARKS = "marks"
 CHILDREN = 3
@@ -200,16 +200,17 @@ class System:
         )
 
     async def run_of(self, project_id: UUID) -> Run:
-        return (await self.engine.overview(project_id)).run
+        async with self.database.begin() as connection:
+            return (await of_projects(connection, [project_id]))[project_id]
 
-    async def until(self, project_id: UUID, *statuses: str, seconds: float = 10) -> Run:
+    async def until(self, project_id: UUID, *statuses: str, seconds: float = 20) -> Run:
         """Return the project's own run once it has one of these statuses."""
         async with asyncio.timeout(seconds):
             while (run := await self.run_of(project_id)).status not in statuses:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.04)
         return run
 
-    async def until_marked(self, mark: str, times: int = 1, seconds: float = 10) -> None:
+    async def until_marked(self, mark: str, times: int = 1, seconds: float = 20) -> None:
         """Return once steps have left a mark so often."""
         async with asyncio.timeout(seconds):
             while self.marks().count(mark) < times:
@@ -227,10 +228,6 @@ class System:
 
     async def kinds(self, project_id: UUID) -> list[str]:
         return [event.kind for event in await self.events(project_id)]
-
-    async def project(self, project_id: UUID) -> Project:
-        async with self.database.begin() as connection:
-            return await get_project(connection, project_id)
 
 
 @asynccontextmanager

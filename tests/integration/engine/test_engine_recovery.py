@@ -47,7 +47,7 @@ async def test_a_killed_workers_run_goes_on_in_another_process(
         await process.wait()
     assert (await system.run_of(project.id)).status == "running"
     async with system.engine.worker():
-        await system.until_marked("slow", times=2, seconds=5)
+        await system.until_marked("slow", times=2)
         system.go()
         run = await system.until(project.id, "success", "failed")
     assert run.status == "success"
@@ -67,11 +67,11 @@ async def test_a_frozen_workers_run_is_taken_over_and_its_late_writes_are_refuse
         await system.until_marked("slow", seconds=20)
         os.kill(process.pid, signal.SIGSTOP)
         async with system.engine.worker():
-            await system.until_marked("slow", times=2, seconds=10)
+            await system.until_marked("slow", times=2)
             system.go()
             run = await system.until(project.id, "success", "failed")
         os.kill(process.pid, signal.SIGCONT)
-        await system.until_marked("last", times=2, seconds=10)
+        await system.until_marked("last", times=2)
         await asyncio.sleep(0.3)
         assert await system.run_of(project.id) == run
         assert (await system.kinds(project.id)).count("run_finished") == 1
@@ -85,7 +85,7 @@ async def test_a_stopped_worker_hands_its_runs_back_at_once(system: System) -> N
     assert (await system.run_of(project.id)).status == "pending"
     assert "run_handed_back" in await system.kinds(project.id)
     async with system.engine.worker():
-        await system.until_marked("slow", times=2, seconds=2)
+        await system.until_marked("slow", times=2)
         system.go()
         await system.until(project.id, "success")
     assert system.marks() == ["first", "slow", "slow", "last"]
@@ -141,7 +141,7 @@ async def test_a_waiting_run_that_was_woken_is_not_forgotten(system: System) -> 
         )
         await connection.execute(text("UPDATE runs SET wake = true"))
     async with system.engine.worker():
-        run = await system.until(project.id, "success", seconds=5)
+        run = await system.until(project.id, "success")
     assert run.status == "success"
     assert approval.decision is None
 
