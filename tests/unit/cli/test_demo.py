@@ -62,15 +62,19 @@ def test_a_checkout_is_made_anew(tmp_path: Path) -> None:
     assert sorted(p.name for p in checkout.iterdir()) == [".git", "tests"]
 
 
-def test_no_hook_of_the_users_own_configuration_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A template with a hook in the user's configuration would act on the clone."""
+def test_nothing_of_the_users_own_configuration_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a hook from a template nor a filter that the delivered attributes ask for."""
     canary, home = tmp_path / "canary", tmp_path / "home"
     hook = home / "template" / "hooks" / "post-checkout"
     hook.parent.mkdir(parents=True)
     hook.write_text(f"#!/bin/sh\ntouch {canary}\n")
     hook.chmod(0o755)
-    (home / ".gitconfig").write_text(f"[init]\n\ttemplateDir = {home / 'template'}\n")
+    config = f'[init]\n\ttemplateDir = {home / "template"}\n[filter "x"]\n\tsmudge = touch {canary}; cat\n'
+    (home / ".gitconfig").write_text(config)
     repository = delivered(tmp_path, 1)
+    (repository / ".gitattributes").write_text("* filter=x\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "Ask for a filter")
     monkeypatch.setenv("HOME", str(home))
     clone(str(repository), "phoenix/x", tmp_path / "checkout")
     assert not canary.exists()

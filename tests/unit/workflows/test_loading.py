@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,7 @@ def test_a_broken_file_names_its_line(tmp_path: Path, source: str, said: str) ->
     file.write_text(source)
     with pytest.raises(FlowFileInvalid, match=said):
         load_flow(f"{file}:flow")
+    assert not [name for name in sys.modules if name.startswith("phoenix_flow_broken")]
 
 
 def test_a_missing_module_is_told_from_a_broken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
