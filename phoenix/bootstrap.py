@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from procrastinate import App, PsycopgConnector
-
 from phoenix.checkpoints.saver import open_saver
 from phoenix.checkpoints.serializer import StrictSerializer
 from phoenix.delivery.branch import BranchOutlet
 from phoenix.domain.run import Project, Run
 from phoenix.engine.engine import Engine, Services
+from phoenix.engine.queue import open_queue
 from phoenix.errors import DatabaseUnavailable, DiskFull
 from phoenix.events.log import PostgresEventLog
 from phoenix.flow.algebra import Flow
@@ -145,7 +144,8 @@ async def open_system(
         )
         rows = connect(url, pool_size=max(10, settings.concurrency * 2))
         stack.push_async_callback(rows.dispose)
-        queue = App(connector=PsycopgConnector(conninfo=conninfo(url), kwargs={}))
+        log = await stack.enter_async_context(PostgresEventLog(conninfo(url), EventRows(rows).read))
+        queue = open_queue(conninfo(url))
         await stack.enter_async_context(queue.open_async())
         provisioner = WheelProvisioner(settings.home / "environments", sandboxes)
         shop = Shop(settings, sandboxes, provisioner, record, dict(backends or {}))
@@ -155,7 +155,7 @@ async def open_system(
             checkpointer=saver,
             flows={**FLOWS, **(flows or {})},
             ports_for=shop.ports,
-            log=PostgresEventLog(conninfo(url), EventRows(rows).read),
+            log=log,
             concurrency=settings.concurrency,
         )
         yield System(settings, engine, settings.home, sandboxes.kind, database)

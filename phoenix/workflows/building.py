@@ -123,6 +123,8 @@ async def open_tasks(state: BuildState, runtime: Runtime[Ports]) -> BuildState:
         if status[work.task] != "waiting" or not all(status[d] in ("built", "done") for d in needs):
             continue
         base = await _base_for(work, state, ports)
+        if base is None:
+            continue
         tasks[n] = work.model_copy(update={"base": base})
         results[n] = results[n].model_copy(update={"status": "running"})
         children.append(ChildSpec(key=_key(state, work.task), flow="task", input=tasks[n]))
@@ -131,8 +133,11 @@ async def open_tasks(state: BuildState, runtime: Runtime[Ports]) -> BuildState:
     return await _told(state.model_copy(update={"tasks": tasks, "results": results}), ports)
 
 
-async def _base_for(work: TaskWork, state: BuildState, ports: Ports) -> str:
-    """Return the commit a task starts from: the round's base with all it depends on merged in."""
+async def _base_for(work: TaskWork, state: BuildState, ports: Ports) -> str | None:
+    """Return the commit a task starts from: the round's base with all it depends on merged in.
+
+    When those conflict with each other it waits (None) until the queue has merged them, and starts there.
+    """
     needed: set[str] = set()
     queue = list(state.waits_for.get(work.task, []))
     while queue:
@@ -142,10 +147,15 @@ async def _base_for(work: TaskWork, state: BuildState, ports: Ports) -> str:
             queue += state.waits_for.get(task_id, [])
     base = state.base
     for result in state.results:
-        if result.task in needed and result.commit:
+        if result.task not in needed or not result.commit:
+            continue
+        if base == state.base:
+            base = result.commit
+        else:
             merged = await ports.workspace.merge(base, result.commit, message=f"Bring in {result.task}")
-            if merged.commit is None:  # they conflict with each other: start from where that is resolved
-                return state.head
+            if merged.commit is None:
+                settled = all(r.status == "done" for r in state.results if r.task in needed)
+                return state.head if settled else None
             base = merged.commit
     return base
 
