@@ -183,6 +183,36 @@ def test_an_unknown_project_is_bad_usage(shell: Shell) -> None:
         assert (result.exit_code, "phoenix list" in result.stderr) == (2, True)
 
 
+def test_a_project_whose_model_gives_up_fails_with_a_reason(shell: Shell) -> None:
+    """Here a recording without answers; the project is kept, and can be shown and tried again."""
+    result = shell.phoenix("new", "Make a list\nwith lines", "--model", shell.model, "--json")
+    last = lines(result)[-1]
+    assert (result.exit_code, last["status"], last["error"]["code"]) == (1, "failed", "recording_missing")
+    assert last["error"]["step"] == "triage"
+    assert last["project_id"]
+    shown = shell.phoenix("show", last["project_id"][:8])
+    assert "Make a list" in shown.stdout
+    assert "Failed in triage" in shown.stdout
+    assert f"phoenix resume {last['project_id'][:8]}" in shown.stdout
+    assert "failed" in shell.phoenix("list").stdout
+
+
+def test_an_unknown_model_starts_nothing(shell: Shell) -> None:
+    """A recording that is not there, or a provider nobody knows."""
+    for model in ("recorded:/no/such/file", "nobody:m", "openai"):
+        result = shell.phoenix("new", "Make a list", "--model", model)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("error: model: ")
+    assert "no projects yet" in shell.phoenix("list").stdout
+
+
+def test_a_home_that_cannot_be_made_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the setting that names another."""
+    monkeypatch.setenv("PHOENIX_HOME", str(shell.folder / "flows.py" / "home"))
+    result = shell.run("greet", "Ada")
+    assert (result.exit_code, "Set PHOENIX_HOME" in result.stderr) == (1, True)
+
+
 @pytest.mark.slow
 def test_ctrl_c_hands_back_and_resume_goes_on(shell: Shell) -> None:
     """The command to go on with is the last thing said."""
