@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +117,7 @@ async def open_system(
     execution: bool = True,
     record: Path | None = None,
     flows: Mapping[str, Flow[Any, Any]] | None = None,
-    types: tuple[type, ...] = (),
+    types: Collection[type] = (),
     backends: Mapping[str, Backend] | None = None,
 ) -> AsyncIterator[System]:
     """Start what this process needs, and stop it at the end.
@@ -126,8 +126,8 @@ async def open_system(
         settings: What was set.
         execution: Whether this process may execute projects' code; without it there is no sandbox.
         record: File that model traffic is recorded to.
-        flows: More flows, by name.
-        types: Models of those flows that their checkpoints may hold.
+        flows: More flows, by name; the models of their signatures may be in checkpoints.
+        types: More models that may be.
         backends: What answers for a model's name instead of its provider, such as a scripted model.
 
     Raises:
@@ -139,9 +139,10 @@ async def open_system(
     async with AsyncExitStack() as stack:
         url, database = await _database(settings, stack)
         await upgrade(url)
-        saver = await stack.enter_async_context(
-            open_saver(conninfo(url), serializer=StrictSerializer(*types))
-        )
+        known = {**FLOWS, **(flows or {})}
+        models = {model for flow in known.values() for model in flow.models()}
+        serializer = StrictSerializer(*models, *types)
+        saver = await stack.enter_async_context(open_saver(conninfo(url), serializer=serializer))
         rows = connect(url, pool_size=max(10, settings.concurrency * 2))
         stack.push_async_callback(rows.dispose)
         log = await stack.enter_async_context(PostgresEventLog(conninfo(url), EventRows(rows).read))
@@ -153,7 +154,7 @@ async def open_system(
             database=rows,
             queue=queue,
             checkpointer=saver,
-            flows={**FLOWS, **(flows or {})},
+            flows=known,
             ports_for=shop.ports,
             log=log,
             concurrency=settings.concurrency,

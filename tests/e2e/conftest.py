@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
@@ -54,13 +55,27 @@ async def system_of(
         yield system
 
 
-async def stopped(system: System, project_id: Any) -> Overview:
+async def stopped(system: System, project_id: UUID) -> Overview:
     """Return the overview once the project's own run has ended or waits for a person."""
     while True:
         overview = await system.engine.overview(project_id)
         if overview.run.status in FINISHED or (overview.run.status == "waiting" and overview.approvals):
             return overview
         await asyncio.sleep(0.05)
+
+
+async def asks_for(
+    system: System, project_id: UUID, gate: str, *, other_than: UUID | None = None
+) -> Overview:
+    """Return the overview once the project asks for a gate's decision."""
+    async with asyncio.timeout(LONGEST_SECONDS):
+        while True:
+            overview = await stopped(system, project_id)
+            asked = [a for a in overview.approvals if a.request.name == gate and a.id != other_than]
+            if asked or overview.run.status in FINISHED:
+                assert asked, overview.run.error
+                return overview
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from phoenix.domain.approval import Decision
 from phoenix.domain.evidence import Delivery, Evidence
-from phoenix.llm.scripted import Say
-from tests.e2e.conftest import Develop, Result
+from phoenix.engine.launch import Launch
+from phoenix.errors import DecisionConflict
+from phoenix.llm.scripted import Say, ScriptedModel
+from phoenix.settings import Settings
+from tests.e2e.conftest import LONGEST_SECONDS, Develop, Result, asks_for, stopped, system_of
 from tests.e2e.script import (
     FINE,
+    MODEL,
     MUL,
     SEALED,
     SMALL,
@@ -21,6 +29,7 @@ from tests.e2e.script import (
     edit,
     plan,
     script,
+    spec,
     submit,
     task,
 )
@@ -197,7 +206,7 @@ async def test_a_small_request_takes_the_short_path(develop: Develop, tmp_path: 
             cwd=repository,
             check=True,
         )
-    spec = {
+    small = {
         "title": "Mend add",
         "summary": "add subtracts.",
         "requirements": [{"id": "R1", "text": "add adds", "criteria": [criterion(1, "add(2, 2) is 4")]}],
@@ -208,7 +217,7 @@ async def test_a_small_request_takes_the_short_path(develop: Develop, tmp_path: 
     result = await develop(
         {
             "triage": [SMALL],
-            "frame": [json.dumps(spec)],
+            "frame": [json.dumps(small)],
             "code": [
                 edit("calc.py", "a - b", "a + b"),
                 edit("tests/test_calc.py", "", test),
@@ -235,3 +244,34 @@ async def test_review_lines_are_used(develop: Develop) -> None:
     """Each task of the full path is reviewed once when its first review is fine."""
     result = await develop(script(review=[FINE, FINE]))
     assert len(result.of("task_reviewed")) == 2
+
+
+async def test_a_rejection_goes_back_with_its_reason(settings: Settings) -> None:
+    """A person rejects the spec, edits the plan and approves the delivery."""
+    second = spec().replace("A calculator.", "A better calculator.")
+    model = ScriptedModel(script(specify=[spec(), second]))
+    async with system_of(settings, model) as system:
+        engine = system.engine
+        order = Launch(requirement="A calculator.", model=MODEL, approvals="ask")
+        project = await engine.launch(order)
+        first = (await stopped(system, project.id)).approvals[0]
+        assert first.request.name == "spec"
+        await engine.decide(first.id, Decision(verdict="reject", reason="Say what is better."), by="ann")
+        with pytest.raises(DecisionConflict):
+            await engine.decide(first.id, Decision(verdict="approve"), by="bob")
+        again = (await asks_for(system, project.id, "spec", other_than=first.id)).approvals[0]
+        assert again.request.value["summary"] == "A better calculator."
+        asked = [str(r.messages[-1].content) for r in model.requests if r.caller.agent == "specify"]
+        assert "Say what is better." in asked[1]
+        await engine.decide(again.id, Decision(verdict="approve"), by="ann")
+        gate = (await asks_for(system, project.id, "plan")).approvals[0]
+        edited = gate.request.value | {"approach": "One module, edited."}
+        await engine.decide(gate.id, Decision(verdict="edit", value=edited), by="ann")
+        gate = (await asks_for(system, project.id, "delivery")).approvals[0]
+        assert gate.request.value["passed"] is True
+        await engine.decide(gate.id, Decision(verdict="approve"), by="ann")
+        async with asyncio.timeout(LONGEST_SECONDS):
+            while (await engine.run((await engine.overview(project.id)).run.id)).status != "success":
+                await asyncio.sleep(0.1)
+        contracted = [str(r.messages[-1].content) for r in model.requests if r.caller.agent == "contract"]
+        assert "One module, edited." in contracted[0]
