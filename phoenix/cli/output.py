@@ -85,7 +85,9 @@ def report(error: PhoenixError, *, as_json: bool = False) -> None:
         say(f"hint: Nothing is lost; go on with: phoenix resume {standing.short}")
     if as_json:
         about = {"code": error.code, "category": error.category, "message": str(error)}
-        status = "failed" if exit_code_of(error) == FAILED else "refused"
+        # A project that has begun has not failed by this: its row says how it stands.
+        status = "stopped" if standing.project_id else "failed"
+        status = "refused" if exit_code_of(error) == USAGE else status
         print_json(summary_of(standing.project_id or None, status) | {"error": about})
 
 
