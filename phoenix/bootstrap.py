@@ -23,7 +23,7 @@ from phoenix.llm import providers
 from phoenix.llm.calls import Backend
 from phoenix.llm.models import open_backend, open_models
 from phoenix.ports import Ports, Provisioner, Sandboxes
-from phoenix.sandbox.choice import choose_sandboxes
+from phoenix.sandbox.choice import Probe, choose_sandboxes, probe_all
 from phoenix.sandbox.harness import PytestHarness
 from phoenix.sandbox.provision import WheelProvisioner
 from phoenix.settings import Settings
@@ -200,6 +200,11 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> tuple[str, str
         return url, f"PostgreSQL at {parsed.host or 'the local socket'}"
     url = await stack.enter_async_context(EmbeddedPostgres(settings.home))
     return url, "embedded PostgreSQL"
+
+
+async def probe_sandboxes() -> list[Probe]:
+    """Try every kind of sandbox on this machine."""
+    return await probe_all()
 
 
 async def find_model(settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import posixpath
 from collections.abc import Sequence
 
@@ -32,8 +33,21 @@ def replace_once(text: str, old: str, new: str, path: str) -> str:
     count = text.count(old) if old else 0
     if count != 1:
         what = "is empty" if not old else "does not occur" if count == 0 else f"occurs {count} times"
-        raise DomainInvalid([(path, f"`old` {what} in the file; give text that occurs exactly once")])
+        near = _nearest(text, old) if count == 0 and old else ""
+        raise DomainInvalid([(path, f"`old` {what} in the file; give text that occurs exactly once{near}")])
     return text.replace(old, new)
+
+
+def _nearest(text: str, old: str) -> str:
+    """Show the lines of the file that look most like the text that was not found."""
+    wanted, lines = old.strip("\n").splitlines(), text.splitlines()
+    first = next((line.strip() for line in wanted if line.strip()), "")
+    close = difflib.get_close_matches(first, [line.strip() for line in lines], n=1, cutoff=0.4)
+    if not close:
+        return ""
+    start = next(n for n, line in enumerate(lines) if line.strip() == close[0])
+    shown = "\n".join(lines[start : start + min(len(wanted) + 1, 8)])
+    return f". The nearest is at line {start + 1}:\n{shown}"
 
 
 async def apply_changes(sandbox: Sandbox, changes: Sequence[FileChange]) -> list[str]:

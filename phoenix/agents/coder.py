@@ -7,6 +7,7 @@ from phoenix.agents.desk import Desk
 from phoenix.agents.grounding import ground
 from phoenix.agents.prompting import render
 from phoenix.agents.requirement import as_yaml
+from phoenix.agents.results import cap
 from phoenix.agents.reviewer import interfaces_text
 from phoenix.agents.test_author import sealed_folder
 from phoenix.domain.evidence import Sealed
@@ -14,6 +15,8 @@ from phoenix.domain.plan import Plan
 from phoenix.domain.spec import Spec
 from phoenix.domain.work import TaskWork
 from phoenix.ports import Caller, Ports
+
+MAX_DIFF_CHARS = 30_000
 
 
 async def folder_of(ports: Ports, sealed: str | None, files: tuple[str, ...] = ()) -> str:
@@ -39,11 +42,11 @@ async def work_on(task: TaskWork, ports: Ports, *, tree_name: str) -> Submission
         sandbox=ports.sandboxes.open(tree.path, environment=environment),
         sealed_folder=await folder_of(ports, task.sealed, about.files),
         check=task.check,
+        base=task.base,
     )
     messages = render(
         "code",
         task=task,
-        criteria=[spec.criterion(c) for c in task.criteria],
         spec=as_yaml(spec),
         interfaces=interfaces_text(plan),
         guidance=about.guidance,
@@ -51,6 +54,7 @@ async def work_on(task: TaskWork, ports: Ports, *, tree_name: str) -> Submission
         map=about.map,
         sealed_folder=desk.sealed_folder,
         problems="\n\n".join(task.problems),
+        diff=cap(await ports.workspace.patch(task.base, start), MAX_DIFF_CHARS) if task.commit else "",
     )
     return await code(desk, Caller("code", f"{task.task}/r{task.round}"), messages, start=start)
 
@@ -84,6 +88,7 @@ async def resolve(
         tree=tree,
         sandbox=ports.sandboxes.open(tree.path, environment=environment),
         sealed_folder=await folder_of(ports, task.sealed),
+        base=ours,
     )
     done = await ports.workspace.log(task.base, ours)
     messages = render(

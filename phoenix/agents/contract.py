@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from phoenix.agents.changes import apply_changes
+from phoenix.agents.checking import new_failures
 from phoenix.agents.drafting import draft
 from phoenix.agents.grounding import ground
 from phoenix.agents.prompting import render
@@ -71,8 +72,7 @@ async def contract(plan: Plan, ports: Ports) -> Contract:
         if not result.ok:
             raise DomainInvalid([("changes", f"does not parse: {result.stdout.strip()[:2000]}")])
         suite = await ports.harness.run(tree.path)
-        broken = [t for t in suite.tests if t.outcome in ("failed", "error")]
-        if about.files and broken and not await _was_broken(ports, base, {t.id for t in broken}):
+        if about.files and await new_failures(ports, suite, base, name="contract"):
             raise DomainInvalid([("changes", f"existing tests break:\n{suite_text(suite)}")])
 
     answer = await draft(ports, Caller("contract"), messages, ContractDraft, check)
@@ -80,11 +80,3 @@ async def contract(plan: Plan, ports: Ports) -> Contract:
         "contract", message=f"Add the interfaces of: {spec.title}", parents=[base]
     )
     return Contract(plan=digest, base=base, commit=commit, files=sorted(c.path for c in answer.changes))
-
-
-async def _was_broken(ports: Ports, base: str, ids: set[str]) -> bool:
-    """Tell whether these tests already failed before the contract."""
-    tree = await ports.workspace.worktree("contract-base", base)
-    await tree.restore(base)
-    suite = await ports.harness.run(tree.path)
-    return ids <= {t.id for t in suite.tests if t.outcome in ("failed", "error")}

@@ -11,6 +11,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, Field
 
 from phoenix.agents.changes import clean_path, replace_once
+from phoenix.agents.checking import BAD, new_failures
 from phoenix.agents.results import MAX_CHARS, cap, suite_text
 from phoenix.domain.evidence import CriterionTests
 from phoenix.domain.work import ToolOutput
@@ -20,6 +21,8 @@ from phoenix.ports import ExecuteResult, Ports, Sandbox, Worktree
 WRITERS = frozenset({"bash", "edit_file", "run_checks", "submit"})
 MAX_BASH_SECONDS = 300
 MAX_LINES = 400
+MAX_REFUSALS = 2
+"""An agent that submits once more is taken at its word; the check of its task decides."""
 IMPORTS = {"PYTHONPATH": ".:src"}
 """The project's own packages can be imported in every command, as in its tests."""
 
@@ -69,18 +72,32 @@ class SubmitArgs(BaseModel):
     )
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What a run of the checks found; `tests` are the ids that ran, without parameters."""
+
+    green: bool
+    text: str
+    tests: frozenset[str]
+
+
 @dataclass
 class Desk:
     """Everything the tools of one agent share.
 
-    `check` is the task's own shell command; empty runs the repository's tests only.
+    `base` is the commit that failures are compared with: what failed there may fail on. `check` is
+    the task's own shell command; empty runs the repository's tests only. `refused` counts the
+    submissions that were refused in this conversation, and `accepted` tells whether the last was not.
     """
 
     ports: Ports
     tree: Worktree
     sandbox: Sandbox
     sealed_folder: str
+    base: str
     check: str = ""
+    refused: int = 0
+    accepted: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def tools(self) -> list[BaseTool]:
@@ -103,7 +120,6 @@ class Desk:
                 name=method.__name__,
                 description=text,
                 args_schema=args,
-                return_direct=method.__name__ == "submit",
             )
             for method, args, text in table
         ]
@@ -170,14 +186,23 @@ class Desk:
 
     async def run_checks(self) -> str:
         """Run the task's check and the tests."""
-        return await self._shown((await self.checked())[1])
+        return await self._shown((await self.checked()).text)
 
     async def submit(self, summary: str, tests: list[CriterionTests] | None = None) -> str:
-        """Hand in; what was handed in is read from the call itself."""
-        return "Submitted."
+        """Hand in, unless checks are red or a named test does not exist; insisting hands in all the same."""
+        found = await self.checked()
+        unknown = [i for t in tests or [] for i in t.tests if i.partition("[")[0] not in found.tests]
+        self.accepted = self.refused >= MAX_REFUSALS or (found.green and not unknown)
+        if self.accepted:
+            return "Submitted."
+        why = "" if found.green else f"the checks are red.\n{found.text}"
+        if unknown:
+            known = "\n".join(sorted(found.tests))
+            why = f"{why}\nthere is no test {', '.join(unknown)}. These ran:\n{known}".strip()
+        return await self._shown(f"Not accepted: {why}")
 
-    async def checked(self) -> tuple[bool, str]:
-        """Return whether check command and tests are green, and what they said."""
+    async def checked(self) -> Checked:
+        """Run the check command and the tests."""
         parts: list[str] = []
         green = True
         if self.check:
@@ -187,10 +212,15 @@ class Desk:
             green = result.ok
             parts.append(f"$ {self.check}\n{self._described(result)}")
         suite = await self.ports.harness.run(self.tree.path)
-        bad = [t for t in suite.tests if t.outcome in ("failed", "error")]
-        green = green and not bad and suite.exit_code in (0, 5)
+        bad = [t for t in suite.tests if t.outcome in BAD]
+        new = await new_failures(self.ports, suite, self.base, name=self.tree.name)
         parts.append(f"Tests: {suite_text(suite)}")
-        return green, "\n\n".join(parts)
+        if len(new) < len(bad):
+            old = [t.id for t in bad if t not in new]
+            parts.append(f"Of these, {', '.join(old)} failed before your change as well and may stay so.")
+        ran = suite.tests or suite.exit_code in (0, 5)
+        tests = frozenset(t.id.partition("[")[0] for t in suite.tests)
+        return Checked(green and not new and bool(ran), "\n\n".join(parts), tests)
 
     def _described(self, result: ExecuteResult) -> str:
         how = f"killed: {result.killed}" if result.exit_code is None else f"exit code {result.exit_code}"

@@ -81,6 +81,9 @@ class Pinned(AgentMiddleware[CodingState, Any, Any]):
         async with desk.lock:
             if await desk.tree.current() != request.state["commit"]:
                 await desk.tree.restore(request.state["commit"])
+        desk.refused = sum(
+            m.name == "submit" for m in request.state["messages"] if isinstance(m, ToolMessage)
+        )
         try:
             result = await handler(request)
         except (PathRefused, DomainInvalid) as error:
@@ -98,7 +101,7 @@ class Pinned(AgentMiddleware[CodingState, Any, Any]):
             return result
         commit = await desk.tree.snapshot(f"{name}")
         update: dict[str, Any] = {"messages": [result], "commit": commit}
-        if name == "submit" and result.status != "error":
+        if name == "submit" and result.status != "error" and desk.accepted:
             update["submitted"] = dict(request.tool_call["args"])
         return Command(update=update)
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+import yaml
 from jinja2 import FunctionLoader, StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -26,6 +27,23 @@ def _environment() -> SandboxedEnvironment:
     )
     environment.filters["fence"] = fence
     return environment
+
+
+class _Readable(yaml.SafeDumper):
+    """Writes text of several lines as a block, so that code and signatures stay as they are."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Readable.add_representer(str, _text)
+
+
+def plain_yaml(data: Any) -> str:
+    """Show data as YAML without folded lines."""
+    return yaml.dump(data, Dumper=_Readable, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def fence(text: str) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import yaml
-
 from phoenix.agents.drafting import draft
 from phoenix.agents.grounding import ground
-from phoenix.agents.prompting import render
+from phoenix.agents.prompting import plain_yaml, render
 from phoenix.domain.frozen import Frozen
 from phoenix.domain.project import Answers, Question, Questions, Request, Size, Sized
 from phoenix.domain.spec import Spec, SpecDraft
@@ -34,8 +32,8 @@ def as_yaml(document: Frozen) -> str:
         for name, info in type(document).model_fields.items()
         if any("sha256" in str(part) for part in info.metadata)
     }
-    data = document.model_dump(mode="json", exclude=hidden)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
+    data = document.model_dump(mode="json", exclude=hidden, exclude_defaults=True)
+    return plain_yaml(data)
 
 
 async def triage(request: Request, ports: Ports) -> Sized:

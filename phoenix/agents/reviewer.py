@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import yaml
-
 from phoenix.agents.drafting import draft
-from phoenix.agents.prompting import render
+from phoenix.agents.prompting import plain_yaml, render
+from phoenix.agents.requirement import as_yaml
 from phoenix.domain.plan import Plan
 from phoenix.domain.spec import Spec
 from phoenix.domain.work import Review, TaskWork
@@ -18,9 +17,7 @@ def interfaces_text(plan: Plan | None) -> str:
     """Show a plan's shared interfaces; empty when there are none."""
     if plan is None or not plan.interfaces:
         return ""
-    return yaml.safe_dump(
-        [i.model_dump() for i in plan.interfaces], sort_keys=False, allow_unicode=True, width=110
-    )
+    return plain_yaml([i.model_dump(exclude_defaults=True) for i in plan.interfaces])
 
 
 async def review(work: TaskWork, commit: str, ports: Ports) -> Review:
@@ -31,7 +28,7 @@ async def review(work: TaskWork, commit: str, ports: Ports) -> Review:
     messages = render(
         "review",
         task=work,
-        criteria=[spec.criterion(c) for c in work.criteria],
+        spec=as_yaml(spec),
         interfaces=interfaces_text(plan),
         diff=diff[:MAX_DIFF_CHARS] or "(no change)",
     )

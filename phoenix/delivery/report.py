@@ -88,6 +88,7 @@ def _tasks(parcel: Parcel) -> list[str]:
         title = plain(titles.get(task.task, "repair"))
         note = f": {plain(task.reason[:300])}" if task.reason else ""
         lines.append(f"- {task.task} {title}: {task.status}{note}")
+        lines += [f"    - reviewer's note: {plain(n[:500])}" for n in task.notes]
     return [*lines, ""]
 
 

@@ -84,7 +84,9 @@ class TaskResult(Frozen):
     files: list[str] = []
     reason: str = ""
     rounds: int = 0
-    """How often checks or review sent it back."""
+    """How many rounds of code, check and review it took."""
+    notes: list[str] = []
+    """What reviewers found but did not block for."""
 
 
 class CriterionTests(Frozen):

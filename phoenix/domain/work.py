@@ -29,6 +29,10 @@ class TaskWork(Frozen):
     """Rounds of code, check and review that have begun."""
     problems: list[str] = []
     """Why the last round was not good enough; empty when it was."""
+    sent_back: list[str] = []
+    """The problems that this round was begun with."""
+    notes: list[str] = []
+    """What reviewers found but did not block for."""
     summary: str = ""
     declared: list[CriterionTests] = []
     broken_seal: bool = False

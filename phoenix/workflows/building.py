@@ -192,7 +192,13 @@ def _ended(result: TaskResult, row: Run | None) -> TaskResult:
         return result
     if row.status == "success" and row.output is not None:
         work = TaskWork.model_validate(row.output)
-        update = {"status": "built", "commit": work.commit, "summary": work.summary, "rounds": work.round}
+        update = {
+            "status": "built",
+            "commit": work.commit,
+            "summary": work.summary,
+            "rounds": work.round,
+            "notes": work.notes,
+        }
     else:
         reason = row.error.message if row.error else f"the task was {row.status}"
         update = {"status": "failed", "reason": reason}

@@ -6,6 +6,7 @@ from langgraph.runtime import Runtime
 
 from phoenix.agents import contract as contracting
 from phoenix.agents import decomposition, requirement, test_author
+from phoenix.agents.checking import clean_checkout
 from phoenix.agents.coder import work_on
 from phoenix.domain.evidence import Build, CriterionEvidence, Delivery, Evidence, Sealed
 from phoenix.domain.plan import Contract, Plan
@@ -15,7 +16,6 @@ from phoenix.domain.work import TaskWork
 from phoenix.flow import Feedback, Pipeline, approve, ask, branch_on, loop_until, step
 from phoenix.ports import Parcel, Ports
 from phoenix.workflows.building import build
-from phoenix.workflows.checking import clean_checkout
 from phoenix.workflows.verification import verify
 
 VERIFY_ROUNDS = 3
@@ -32,7 +32,9 @@ async def triage(request: Request, runtime: Runtime[Ports]) -> Sized:
 @step
 async def question(sized: Sized, runtime: Runtime[Ports]) -> Questions:
     """Ask what must be known before the spec."""
-    return await requirement.question(sized, runtime.context)
+    questions = await requirement.question(sized, runtime.context)
+    await runtime.context.artifacts.put(questions)
+    return questions
 
 
 @step

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from phoenix.agents.checking import clean_checkout, tests_problem
 from phoenix.agents.coder import resolve
 from phoenix.domain.evidence import TaskResult
 from phoenix.domain.work import BuildState, TaskWork
 from phoenix.ports import Ports
-from phoenix.workflows.checking import clean_checkout, tests_problem
 
 ATTEMPTS = 2
 
@@ -62,7 +62,7 @@ async def _done(
 async def _verified(ports: Ports, commit: str, head: str) -> str:
     """Run the repository's tests on a merge; return what it broke."""
     tree = await clean_checkout(ports, "merged", commit)
-    return await tests_problem(ports, await ports.harness.run(tree.path), head)
+    return await tests_problem(ports, await ports.harness.run(tree.path), head, name="merged")
 
 
 async def _markers(ports: Ports, commit: str, files: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from langgraph.runtime import Runtime
 
+from phoenix.agents.checking import clean_checkout, lay_sealed, results_of, tests_problem
 from phoenix.agents.coder import folder_of, work_on
 from phoenix.agents.desk import IMPORTS, MAX_BASH_SECONDS
 from phoenix.agents.results import cap
@@ -14,7 +15,6 @@ from phoenix.domain.work import TaskWork
 from phoenix.errors import AgentGaveUp, SealBroken
 from phoenix.flow import loop_until, step
 from phoenix.ports import Ports
-from phoenix.workflows.checking import clean_checkout, lay_sealed, results_of, tests_problem
 
 ROUNDS = 3
 
@@ -27,7 +27,7 @@ def tree_name(work: TaskWork) -> str:
 @step(name="code")
 async def code_task(work: TaskWork, runtime: Runtime[Ports]) -> TaskWork:
     """Let the coding agent work on the task until it submits."""
-    begun = work.model_copy(update={"round": work.round + 1})
+    begun = work.model_copy(update={"round": work.round + 1, "sent_back": work.problems})
     done = await work_on(begun, runtime.context, tree_name=tree_name(work))
     unfinished = "You ran out of turns before you submitted. Finish what is left, then submit."
     return begun.model_copy(
@@ -71,7 +71,7 @@ async def _checks(work: TaskWork, ports: Ports, name: str) -> list[str]:
         if not result.ok:
             said = cap(f"{result.stdout}\n{result.stderr}".replace(sandbox.root, "."), 6000)
             problems.append(f"The task's check failed: {work.check}\n{said}")
-    wrong = await tests_problem(ports, await ports.harness.run(tree.path), work.base)
+    wrong = await tests_problem(ports, await ports.harness.run(tree.path), work.base, name=name)
     if wrong:
         problems.append(f"Tests of the repository fail:\n{wrong}")
     return [*problems, *await _sealed_problems(work, ports, name)]
@@ -121,8 +121,12 @@ async def review_task(work: TaskWork, runtime: Runtime[Ports]) -> TaskWork:
     await runtime.context.events.emit(
         "task_reviewed", task=work.task, round=work.round, blocking=len(blocking), summary=report.summary
     )
+    said = [(f.blocking, f"{f.file + ': ' if f.file else ''}{f.text}") for f in report.findings]
     return work.model_copy(
-        update={"problems": [f"Review: {f.file + ': ' if f.file else ''}{f.text}" for f in blocking]}
+        update={
+            "problems": [f"Review: {text}" for blocks, text in said if blocks],
+            "notes": [text for blocks, text in said if not blocks],
+        }
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from langgraph.runtime import Runtime
 
+from phoenix.agents.checking import clean_checkout, lay_sealed, new_failures, results_of
 from phoenix.agents.results import cap, suite_text
 from phoenix.domain.evidence import Build, CriterionEvidence, Evidence, Sealed, SealedTest, SuiteResult
 from phoenix.domain.plan import Plan
@@ -11,7 +12,6 @@ from phoenix.domain.project import Request
 from phoenix.domain.spec import Criterion, Spec
 from phoenix.flow import step
 from phoenix.ports import Ports
-from phoenix.workflows.checking import clean_checkout, lay_sealed, new_failures, results_of
 
 TREE = "verify"
 
@@ -34,7 +34,7 @@ async def prove(build: Build, ports: Ports) -> Evidence:
     folders = [sealed.folder] if sealed else []
     problems = [
         f"{t.id} {t.outcome}: {cap(t.message, 2000)}"
-        for t in await new_failures(ports, suite, await _origin(build, ports), apart_from=folders)
+        for t in await new_failures(ports, suite, await _origin(build, ports), name=TREE, apart_from=folders)
     ]
     problems += [
         f"{t.task} {t.status}: {cap(t.reason, 2000)}"

@@ -17,7 +17,13 @@ from tests.integration.agents.conftest import Bench, MakeBench
 
 ADD = "def add(a: int, b: int) -> int:\n    return a + b\n"
 TEST = "from calc import add\n\n\ndef test_add():\n    assert add(2, 2) == 4\n"
-SUBMIT = Say(calls=[("submit", {"summary": "Added add.", "tests": [{"criterion": "C1", "tests": ["t"]}]})])
+SUBMIT = Say(calls=[("submit", {"summary": "Added add."})])
+
+
+def submit(test: str) -> Say:
+    """Return a submission that names a test."""
+    declared = [{"criterion": "C1", "tests": [test]}]
+    return Say(calls=[("submit", {"summary": "Added add.", "tests": declared})])
 
 
 class Crash(Exception):
@@ -56,7 +62,7 @@ async def test_writes_tests_and_submits(bench: MakeBench) -> None:
         Say(calls=[("edit_file", {"path": "calc.py", "old": "", "new": ADD})]),
         Say(calls=[("edit_file", {"path": "tests/test_calc.py", "old": "", "new": TEST})]),
         Say(calls=[("run_checks", {})]),
-        SUBMIT,
+        submit("tests/test_calc.py::test_add"),
     ]
     made = await bench({"code": lines})
     done = await work(made)
@@ -194,3 +200,41 @@ async def test_goes_on_from_the_last_tool_call_with_its_files(bench: MakeBench) 
     listed = [str(m.content) for m in made.model.requests[-1].messages if m.type == "tool"][1]
     assert listed == "calc.py\n[exit code 0]"
     assert await made.ports.workspace.read(found[0].commit, "calc.py") == ADD.encode()
+
+
+async def test_a_submission_must_be_green_and_name_tests_that_exist(bench: MakeBench) -> None:
+    """Red checks and unknown tests are refused with the reason; who insists is taken at its word."""
+    lines: list[Line] = [
+        Say(calls=[("edit_file", {"path": "calc.py", "old": "", "new": ADD.replace("+", "-")})]),
+        Say(calls=[("edit_file", {"path": "tests/test_calc.py", "old": "", "new": TEST})]),
+        SUBMIT,
+        Say(calls=[("edit_file", {"path": "calc.py", "old": "a - c", "new": "a + b"})]),
+        Say(calls=[("edit_file", {"path": "calc.py", "old": "a - b", "new": "a + b"})]),
+        submit("tests/test_calc.py::test_sum"),
+        submit("tests/test_calc.py::test_sum"),
+    ]
+    made = await bench({"code": lines})
+    done = await work(made)
+    assert done.submitted
+    answers = [e["result"] for e in made.events.of("tool_called")]
+    assert "Not accepted: the checks are red" in answers[2]
+    assert "FAILED tests/test_calc.py::test_add" in answers[2]
+    assert "The nearest is at line 2:\n    return a - b" in answers[3]
+    assert "there is no test tests/test_calc.py::test_sum" in answers[5]
+    assert answers[6] == "Submitted."
+
+
+async def test_what_failed_before_may_fail_on(bench: MakeBench) -> None:
+    """An old failure of the repository neither hides a new one nor stands in the way."""
+    old = "def test_old():\n    assert False\n"
+    made = await bench({})
+    workspace = made.ports.workspace
+    tree = await workspace.worktree("given", made.base)
+    await made.ports.sandboxes.open(tree.path).upload({"tests/test_old.py": old.encode()})
+    made.base = await workspace.commit("given", message="Old", parents=[made.base])
+    made.model._script = {
+        "code": [Say(calls=[("edit_file", {"path": "calc.py", "old": "", "new": ADD})]), SUBMIT]
+    }
+    done = await work(made)
+    assert done.submitted
+    assert [e["result"] for e in made.events.of("tool_called")][-1] == "Submitted."

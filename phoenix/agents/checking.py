@@ -26,9 +26,17 @@ async def lay_sealed(ports: Ports, tree: Worktree, sealed: Sealed) -> list[str]:
 
 
 async def new_failures(
-    ports: Ports, suite: SuiteResult, base: str, *, apart_from: Sequence[str] = ()
+    ports: Ports, suite: SuiteResult, base: str, *, name: str, apart_from: Sequence[str] = ()
 ) -> list[TestResult]:
-    """Return the failures that the base commit does not have, those under given folders left out."""
+    """Return the failures that the base commit does not have.
+
+    Args:
+        ports: What the run may use.
+        suite: A run of the repository's tests.
+        base: What it is compared with; its tests run only when there are failures.
+        name: Of the worktree that the suite ran in; the base is checked out beside it.
+        apart_from: Folders whose tests do not count.
+    """
     bad = [
         t
         for t in suite.tests
@@ -36,7 +44,7 @@ async def new_failures(
     ]
     if not bad:
         return []
-    tree = await clean_checkout(ports, "baseline", base)
+    tree = await clean_checkout(ports, f"base-of-{name}", base)
     before = {t.id for t in (await ports.harness.run(tree.path)).tests if t.outcome in BAD}
     return [t for t in bad if t.id not in before]
 
@@ -47,9 +55,9 @@ def results_of(test: SealedTest, suite: SuiteResult) -> list[TestResult]:
     return found or [TestResult(id=test.id, outcome="missing", message="the test did not run")]
 
 
-async def tests_problem(ports: Ports, suite: SuiteResult, base: str) -> str:
+async def tests_problem(ports: Ports, suite: SuiteResult, base: str, *, name: str) -> str:
     """Describe what is newly wrong in a suite; empty when nothing is."""
-    bad = await new_failures(ports, suite, base)
+    bad = await new_failures(ports, suite, base, name=name)
     if bad:
         return suite_text(suite.model_copy(update={"tests": bad}))
     if not suite.tests and suite.exit_code not in (0, 5):
