@@ -110,9 +110,9 @@ def check_disk(home: Path) -> Check:
 
 async def check_sandboxes(settings: Settings) -> list[Check]:
     """Try each kind of sandbox; one that works is enough."""
-    from phoenix.sandbox.choice import probe_all
+    from phoenix.bootstrap import probe_sandboxes
 
-    probes = await probe_all()
+    probes = await probe_sandboxes()
     wanted = settings.sandbox
     working = [p.kind for p in probes if p.works]
     if wanted == "host":
