@@ -54,6 +54,8 @@ class World:
     victim: subprocess.Popen[bytes] | None = None
     sockets: dict[str, socket.socket] = field(default_factory=dict)
     fd: int = -1
+    groups: list[int] = field(default_factory=list)
+    """Process groups of attacks that ran without a sandbox: all of them end with the test."""
 
     @property
     def workspace(self) -> Path:
@@ -193,6 +195,9 @@ def _listen(world: World) -> None:
 
 
 def _clear(world: World) -> None:
+    for group in world.groups:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
     for pid in world.survivors():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -305,6 +310,7 @@ async def bare(attack: Attack, world: World) -> ExecuteResult:
         pass_fds=[world.fd],
         start_new_session=True,
     )
+    world.groups.append(process.pid)
     killed = ""
     try:
         async with asyncio.timeout(attack.bare_seconds):

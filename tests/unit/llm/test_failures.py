@@ -24,9 +24,13 @@ from phoenix.llm.failures import translate
 from phoenix.llm.providers import ProviderModel
 
 
+CLIENTS = ("openai", "langchain_core", "langchain_openai", "httpx", "httpx2")
+
+
 def below(kind: type[Exception]) -> set[type[Exception]]:
-    """Return an error class and all below it."""
-    return {kind}.union(*(below(k) for k in kind.__subclasses__()))
+    """Return an error class and all below it that the clients define, whatever else is imported."""
+    known = {kind} if kind.__module__.partition(".")[0] in CLIENTS else set()
+    return known.union(*(below(k) for k in kind.__subclasses__()))
 
 
 def make(kind: type[Exception]) -> Exception:
