@@ -23,7 +23,6 @@ from phoenix.errors import (
 from phoenix.llm.failures import translate
 from phoenix.llm.providers import ProviderModel
 
-
 CLIENTS = ("openai", "langchain_core", "langchain_openai", "httpx", "httpx2")
 
 
