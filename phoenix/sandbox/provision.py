@@ -15,6 +15,7 @@ import tempfile
 import venv
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from phoenix.domain.frozen import digest_of
 from phoenix.errors import ProvisionFailed
 from phoenix.ports import Environment, Sandboxes
 from phoenix.sandbox.declared import Declared, read_declared
+from phoenix.sandbox.identity import Identity, install_identity, read_identity
 
 log = structlog.get_logger(__name__)
 
@@ -32,12 +34,18 @@ INSTALL_SECONDS = 300.0
 TRY_SECONDS = 60.0
 LOCK_POLL_SECONDS = 0.05
 HARNESS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
-_MODULES = {"phoenix_harness.py": "harness_plugin.py", "phoenix_harness_run.py": "harness_runner.py"}
+_MODULES = {
+    "phoenix_harness.py": "harness_plugin.py",
+    "phoenix_harness_run.py": "harness_runner.py",
+    "phoenix_generated.py": "harness_generated.py",
+}
 _RECORD = "phoenix-environment.json"
 
 
 class WheelProvisioner:
     """Installs declared wheels into cached virtual environments; implements the port `Provisioner`.
+
+    The project itself is there by its metadata only: its code is the workspace's, found by PYTHONPATH.
 
     No code of a package runs on the host. Only wheels are taken (`--only-binary=:all:`): pip reads their
     metadata and unpacks them, while building a source archive would run its build script. What a wheel
@@ -52,37 +60,37 @@ class WheelProvisioner:
     async def provision(self, workspace: Path) -> Environment:
         """Return the environment for the workspace's declared dependencies; idempotent, cached.
 
-        A project that declares none needs no network.
+        A project that declares none needs no network. When what only its tests need has no wheel, the
+        environment is made without any of that, and its record says so.
 
         Raises:
             ProvisionFailed: something declared cannot be installed.
         """
         declared = await asyncio.to_thread(read_declared, workspace)
-        key = await asyncio.to_thread(_key, declared.requirements)
+        identity = await asyncio.to_thread(read_identity, workspace)
+        key = await asyncio.to_thread(_key, declared, identity)
         root = self._cache / key
         if not await asyncio.to_thread(_is_finished, root):
             async with _locked(self._cache / f"{key}.lock"):
                 if not await asyncio.to_thread(_is_finished, root):
-                    await self._build(root, declared)
+                    await self._build(root, declared, identity)
         return _environment(root)
 
-    async def _build(self, root: Path, declared: Declared) -> None:
+    async def _build(self, root: Path, declared: Declared, identity: Identity | None) -> None:
         """Build beside the final place, rename, and record last: a killed build is never taken for one."""
         for reason in declared.ignored:
             log.warning("requirement_ignored", reason=reason)
         await asyncio.to_thread(_clear, root)
         made = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=self._cache))
-        new, wheels = made / "environment", made / "wheels"
+        new = made / "environment"
+        left_out: tuple[str, ...] = ()
         try:
             await asyncio.to_thread(_create, new)
             if declared.requirements:
-                # Resolved together with pytest: a project may need one of pytest's own requirements.
-                wanted = [*declared.requirements, "pytest"]
-                await _download(wanted, wheels, made)
-                await _install(wanted, wheels, new, made)
-            await asyncio.to_thread(_finish, new, root, bool(declared.requirements))
+                left_out = await _add_wheels(declared, new, made)
+            await asyncio.to_thread(_finish, new, root, bool(declared.requirements), identity)
             await self._try(root, made)
-            await asyncio.to_thread(_record, root, declared)
+            await asyncio.to_thread(_record, root, declared, left_out, identity)
         finally:
             await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
 
@@ -107,14 +115,16 @@ def _environment(root: Path) -> Environment:
     return Environment(id=root.name, root=root, path=(root / "bin",), variables=variables)
 
 
-def _key(requirements: Sequence[str]) -> str:
+def _key(declared: Declared, identity: Identity | None) -> str:
     """Name an environment by all that decides its content."""
     here = Path(__file__).parent
     value = {
         "python": [platform.python_version(), sys.base_prefix],
         "harness": [metadata.version(name) for name in HARNESS],
         "modules": [(here / source).read_text() for source in _MODULES.values()],
-        "requirements": list(requirements),
+        "requirements": list(declared.requirements),
+        "runtime": list(declared.runtime),
+        "identity": asdict(identity) if identity else {},
     }
     return digest_of(value).removeprefix("sha256:")[:24]
 
@@ -154,11 +164,13 @@ def _clear(root: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _finish(new: Path, root: Path, has_pytest: bool) -> None:
-    """Add the harness and move the environment to its place."""
+def _finish(new: Path, root: Path, has_pytest: bool, identity: Identity | None) -> None:
+    """Add the harness and the project's metadata, and move the environment to its place."""
     site = _site(new)
     if not has_pytest:
         _copy_harness(new, site, root)
+    if identity is not None:
+        install_identity(identity, site, new, kept=HARNESS)
     for name, source in _MODULES.items():
         (site / name).unlink(missing_ok=True)
         shutil.copyfile(Path(__file__).with_name(source), site / name)
@@ -167,9 +179,14 @@ def _finish(new: Path, root: Path, has_pytest: bool) -> None:
     new.rename(root)
 
 
-def _record(root: Path, declared: Declared) -> None:
+def _record(root: Path, declared: Declared, left_out: Sequence[str], identity: Identity | None) -> None:
     """Write down what the environment holds: the sign that it is finished."""
-    record = {"requirements": declared.requirements, "ignored": declared.ignored}
+    record = {
+        "requirements": [r for r in declared.requirements if r not in left_out],
+        "left_out": left_out,
+        "ignored": declared.ignored,
+        "project": asdict(identity) if identity else None,
+    }
     with tempfile.NamedTemporaryFile("w", dir=root, delete=False) as file:
         file.write(json.dumps(record, indent=1) + "\n")
     Path(file.name).chmod(0o644)
@@ -211,15 +228,36 @@ def _rebind(new: Path, root: Path) -> None:
             script.write_bytes(head.replace(str(new).encode(), str(root).encode()) + tail)
 
 
-async def _download(requirements: Sequence[str], wheels: Path, empty: Path) -> None:
+async def _add_wheels(declared: Declared, new: Path, made: Path) -> tuple[str, ...]:
+    """Install what is declared, and pytest; return what is left out since it has no fitting wheel.
+
+    All are resolved together with pytest: a project may need one of pytest's own requirements. The second
+    try asks the package index again, so an index that cannot be reached is not taken for a missing wheel.
+
+    Raises:
+        ProvisionFailed: what the project needs at run time cannot be installed.
+    """
+    wanted, wheels = [*declared.requirements, "pytest"], made / "wheels"
+    left_out: tuple[str, ...] = ()
+    code, output = await _download(wanted, wheels, made)
+    if code != 0 and declared.runtime != declared.requirements and _is_definite(output):
+        left_out = tuple(r for r in declared.requirements if r not in declared.runtime)
+        log.warning("test_requirements_left_out", left_out=left_out, reason=_errors(output))
+        wanted, wheels = [*declared.runtime, "pytest"], made / "wheels-runtime"
+        code, output = await _download(wanted, wheels, made)
+    if code != 0:
+        raise _failed(output)
+    await _install(wanted, wheels, new, made)
+    return left_out
+
+
+async def _download(requirements: Sequence[str], wheels: Path, empty: Path) -> tuple[int, str]:
     """Fetch wheels from the configured package index, the user's own settings of pip included.
 
     Requirements are arguments, as pip would expand variables of the environment in a file of them.
     """
     options = ["download", "--only-binary=:all:", "--no-input", "--progress-bar=off", "-d", str(wheels)]
-    code, output = await _pip([*options, "--", *requirements], empty, DOWNLOAD_SECONDS)
-    if code != 0:
-        raise _failed(output)
+    return await _pip([*options, "--", *requirements], empty, DOWNLOAD_SECONDS)
 
 
 async def _install(requirements: Sequence[str], wheels: Path, root: Path, empty: Path) -> None:
@@ -264,11 +302,21 @@ async def _pip(arguments: Sequence[str], empty: Path, timeout_seconds: float) ->
     return process.returncode or 0, output.decode("utf-8", "replace")
 
 
-def _failed(output: str) -> ProvisionFailed:
-    """Say what pip said, and what can be done about it."""
+def _is_definite(output: str) -> bool:
+    """Tell whether pip found that no wheel fits, rather than an index it could not ask."""
+    fits_none = "No matching distribution" in output or "ResolutionImpossible" in output
+    return fits_none and not any(sign in output for sign in ("Retrying (", "Could not fetch URL"))
+
+
+def _errors(output: str) -> str:
+    """Return the lines of pip's output that say what is wrong."""
     lines = [x.strip() for x in output.splitlines() if x.strip()]
     errors = [x for x in lines if x.startswith("ERROR")] or lines
-    said = "\n".join(errors[-6:])[-2000:]
+    return "\n".join(errors[-6:])[-2000:]
+
+
+def _failed(output: str) -> ProvisionFailed:
+    """Say what pip said, and what can be done about it."""
     if "No module named pip" in output:
         hint = f"Give Phoenix's own environment pip: {sys.executable} -m ensurepip."
     elif "No matching distribution" in output or "ResolutionImpossible" in output:
@@ -278,4 +326,6 @@ def _failed(output: str) -> ProvisionFailed:
         )
     else:
         hint = "Check that the package index pip is configured for can be reached, then resume."
-    return ProvisionFailed(f"the declared dependencies could not be installed:\n{said}\n", hint=hint)
+    return ProvisionFailed(
+        f"the declared dependencies could not be installed:\n{_errors(output)}\n", hint=hint
+    )
