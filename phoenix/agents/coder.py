@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from phoenix.agents.coding import Submission, code
 from phoenix.agents.desk import Desk
-from phoenix.agents.grounding import ground
+from phoenix.agents.grounding import ground, is_test
 from phoenix.agents.prompting import render
 from phoenix.agents.requirement import as_yaml
-from phoenix.agents.results import cap
+from phoenix.agents.results import cap, suite_text
 from phoenix.agents.reviewer import interfaces_text
 from phoenix.agents.test_author import sealed_folder
 from phoenix.domain.evidence import Sealed
 from phoenix.domain.plan import Plan
 from phoenix.domain.spec import Spec
 from phoenix.domain.work import TaskWork
-from phoenix.ports import Caller, Ports
+from phoenix.errors import AgentGaveUp
+from phoenix.ports import Caller, Ports, Worktree
 
 MAX_DIFF_CHARS = 30_000
 
@@ -27,7 +28,11 @@ async def folder_of(ports: Ports, sealed: str | None, files: tuple[str, ...] = (
 
 
 async def work_on(task: TaskWork, ports: Ports, *, tree_name: str) -> Submission:
-    """Let the coding agent do a task, or go on with one that was sent back."""
+    """Let the coding agent do a task, or go on with one that was sent back.
+
+    Raises:
+        AgentGaveUp: the agent says what keeps it from finishing.
+    """
     start = task.commit or task.base
     tree = await ports.workspace.worktree(tree_name, task.base)
     if await tree.current() != start:
@@ -43,6 +48,7 @@ async def work_on(task: TaskWork, ports: Ports, *, tree_name: str) -> Submission
         sealed_folder=await folder_of(ports, task.sealed, about.files),
         check=task.check,
         base=task.base,
+        environment=str(environment.root),
     )
     messages = render(
         "code",
@@ -54,9 +60,23 @@ async def work_on(task: TaskWork, ports: Ports, *, tree_name: str) -> Submission
         map=about.map,
         sealed_folder=desk.sealed_folder,
         problems="\n\n".join(task.problems),
+        tests=await _tests_now(ports, tree, about.files) if not task.plan and not task.commit else "",
         diff=cap(await ports.workspace.patch(task.base, start), MAX_DIFF_CHARS) if task.commit else "",
     )
-    return await code(desk, Caller("code", f"{task.task}/r{task.round}"), messages, start=start)
+    done = await code(desk, Caller("code", f"{task.task}/r{task.round}"), messages, start=start)
+    if done.blocked:
+        raise AgentGaveUp(
+            f"{task.task} is blocked: {done.blocked[:4000]}",
+            hint="Remove what stands in the way, then resume.",
+        )
+    return done
+
+
+async def _tests_now(ports: Ports, tree: Worktree, files: tuple[str, ...]) -> str:
+    """Say how an existing repository's tests go before anything is changed; empty when it has none."""
+    if not any(is_test(f) for f in files):
+        return ""
+    return suite_text(await ports.harness.run(tree.path), 3000)
 
 
 async def resolve(
@@ -89,6 +109,7 @@ async def resolve(
         sandbox=ports.sandboxes.open(tree.path, environment=environment),
         sealed_folder=await folder_of(ports, task.sealed),
         base=ours,
+        environment=str(environment.root),
     )
     done = await ports.workspace.log(task.base, ours)
     messages = render(

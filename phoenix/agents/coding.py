@@ -37,6 +37,8 @@ class Submission:
 
     commit: str
     submitted: bool
+    blocked: str
+    """What stands in the way, in the agent's words; empty when nothing does."""
     summary: str
     declared: list[CriterionTests]
 
@@ -83,9 +85,15 @@ async def code(desk: Desk, caller: Caller, messages: Sequence[BaseMessage], *, s
     return Submission(
         commit=result["commit"],
         submitted=bool(handed_in),
-        summary=str(handed_in.get("summary", "")),
+        blocked=str(handed_in.get("blocked", "")).strip(),
+        summary=str(handed_in.get("summary", "")) or _last_words(result["messages"]),
         declared=_tests(handed_in.get("tests")),
     )
+
+
+def _last_words(messages: Sequence[BaseMessage]) -> str:
+    """Return the last text of an agent that did not submit."""
+    return next((str(m.text)[:2000] for m in reversed(messages) if m.type == "ai" and m.text), "")
 
 
 def _tests(value: object) -> list[CriterionTests]:

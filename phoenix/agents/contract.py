@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import PurePosixPath
+
 from phoenix.agents.changes import apply_changes
 from phoenix.agents.checking import new_failures
+from phoenix.agents.desk import IMPORTS
 from phoenix.agents.drafting import draft
 from phoenix.agents.grounding import ground
 from phoenix.agents.prompting import render
 from phoenix.agents.requirement import as_yaml
-from phoenix.agents.results import suite_text
+from phoenix.agents.results import cap, suite_text
 from phoenix.domain.frozen import Frozen
 from phoenix.domain.plan import Contract, Plan
 from phoenix.domain.project import Request
@@ -17,19 +21,20 @@ from phoenix.domain.work import FileChange
 from phoenix.errors import DomainInvalid
 from phoenix.ports import Caller, Ports
 
-COMPILE = (
-    "python - <<'EOF'\n"
-    "import ast, pathlib, sys\n"
-    "bad = 0\n"
-    "for p in sorted(pathlib.Path('.').rglob('*.py')):\n"
-    "    try:\n"
-    "        ast.parse(p.read_bytes(), str(p))\n"
-    "    except SyntaxError as e:\n"
-    "        bad = 1\n"
-    "        print(f'{p}:{e.lineno}: {e.msg}')\n"
-    "sys.exit(bad)\n"
-    "EOF"
-)
+PARSE = """
+import ast, sys
+bad = 0
+for path in sys.argv[1:]:
+    if path.endswith(".py"):
+        try:
+            ast.parse(open(path, "rb").read(), path)
+        except SyntaxError as error:
+            bad = 1
+            print(f"{path}:{error.lineno}: {error.msg}")
+sys.exit(bad)
+"""
+IMPORT = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+"""Of each module; what an import runs, runs in the sandbox."""
 
 
 class ContractDraft(Frozen):
@@ -68,15 +73,33 @@ async def contract(plan: Plan, ports: Ports) -> Contract:
         missing = sorted({i.file for i in plan.interfaces} - {*paths, *about.files})
         if missing:
             raise DomainInvalid([("changes", f"no file for the interfaces in {', '.join(missing)}")])
-        result = await sandbox.execute(COMPILE, timeout_seconds=60)
-        if not result.ok:
-            raise DomainInvalid([("changes", f"does not parse: {result.stdout.strip()[:2000]}")])
-        suite = await ports.harness.run(tree.path)
-        if about.files and await new_failures(ports, suite, base, name="contract"):
-            raise DomainInvalid([("changes", f"existing tests break:\n{suite_text(suite)}")])
+        environment = await ports.provisioner.provision(tree.path)
+        importing = ports.sandboxes.open(tree.path, environment=environment, read_only=True)
+        for what, script, names in (("parse", PARSE, paths), ("import", IMPORT, _modules(paths))):
+            command = f"python -c {shlex.quote(script)} {shlex.join(names)}"
+            result = await importing.execute(command, timeout_seconds=60, variables=IMPORTS)
+            if not result.ok:
+                said = f"{result.stdout}\n{result.stderr}".replace(importing.root, ".").strip()
+                raise DomainInvalid([("changes", f"does not {what}: {cap(said, 3000)}")])
+        if about.files:
+            suite = await ports.harness.run(tree.path)
+            if await new_failures(ports, suite, base, name="contract"):
+                raise DomainInvalid([("changes", f"existing tests break:\n{suite_text(suite)}")])
 
     answer = await draft(ports, Caller("contract"), messages, ContractDraft, check)
     commit = await ports.workspace.commit(
         "contract", message=f"Add the interfaces of: {spec.title}", parents=[base]
     )
     return Contract(plan=digest, base=base, commit=commit, files=sorted(c.path for c in answer.changes))
+
+
+def _modules(paths: list[str]) -> list[str]:
+    """Return the modules of these files as they are imported; those that run something are left out."""
+    modules = []
+    for path in paths:
+        parts = PurePosixPath(path).with_suffix("").parts
+        parts = parts[1:] if parts[0] == "src" else parts
+        plain = all(part.isidentifier() for part in parts)
+        if path.endswith(".py") and plain and parts[-1] not in ("__main__", "setup", "conftest"):
+            modules.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return [m for m in modules if m]

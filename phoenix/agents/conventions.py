@@ -15,6 +15,12 @@ FILE_CHARS = 6000
 README_CHARS = 1500
 GUIDANCE_CHARS = 12_000
 LAYOUT_LINES = 80
+MANY_DATA_FILES = 20
+DATA = frozenset(
+    {".po", ".mo", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".ico", ".csv", ".json", ".xml", ".yaml", ".yml"}
+    | {".txt", ".html", ".md", ".rst", ".snap", ".golden", ".bin", ".gz", ".zip", ".pdf", ".ttf", ".woff2"}
+)
+"""Kinds of files that are counted rather than listed where there are many."""
 _SHOWN_PER_FOLDER = 12
 _GUIDES = (
     "agents.md",
@@ -153,11 +159,15 @@ def _layout(files: Mapping[str, str]) -> str:
     """Draw folders with their files, as far down as the lines allow; deeper ones are counted."""
     if not files:
         return ""
+    kinds = Counter(PurePosixPath(path).suffix for path in files)
+    many = sorted(k for k, n in kinds.items() if n > MANY_DATA_FILES and k in DATA)
+    shown = {path: text for path, text in files.items() if PurePosixPath(path).suffix not in many}
+    counted = [f"and {kinds[kind]} {kind} files" for kind in many]
     for depth in (6, 5, 4, 3, 2, 1):
-        lines = _tree(files, depth)
+        lines = _tree(shown, depth)
         if len(lines) <= LAYOUT_LINES:
-            return "\n".join(lines)
-    return "\n".join([*lines[:LAYOUT_LINES], f"... {len(lines) - LAYOUT_LINES} more"])
+            return "\n".join([*lines, *counted])
+    return "\n".join([*lines[:LAYOUT_LINES], f"... {len(lines) - LAYOUT_LINES} more", *counted])
 
 
 def _tree(files: Mapping[str, str], depth: int) -> list[str]:

@@ -70,6 +70,10 @@ class SubmitArgs(BaseModel):
     tests: list[CriterionTests] = Field(
         default=[], description="For each criterion, the pytest ids of your tests that show it."
     )
+    blocked: str = Field(
+        default="",
+        description="Only when you cannot finish: what stands in the way, and what would remove it.",
+    )
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ class Desk:
     """Everything the tools of one agent share.
 
     `base` is the commit that failures are compared with: what failed there may fail on. `check` is
-    the task's own shell command; empty runs the repository's tests only. `refused` counts the
+    the task's own shell command; empty runs the repository's tests only. `environment` is the folder of
+    the installed dependencies on this machine. `refused` counts the
     submissions that were refused in this conversation, and `accepted` tells whether the last was not.
     """
 
@@ -96,6 +101,7 @@ class Desk:
     sealed_folder: str
     base: str
     check: str = ""
+    environment: str = ""
     refused: int = 0
     accepted: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -188,8 +194,11 @@ class Desk:
         """Run the task's check and the tests."""
         return await self._shown((await self.checked()).text)
 
-    async def submit(self, summary: str, tests: list[CriterionTests] | None = None) -> str:
+    async def submit(self, summary: str, tests: list[CriterionTests] | None = None, blocked: str = "") -> str:
         """Hand in, unless checks are red or a named test does not exist; insisting hands in all the same."""
+        if blocked.strip():
+            self.accepted = True
+            return "Handed over to a person."
         found = await self.checked()
         unknown = [i for t in tests or [] for i in t.tests if i.partition("[")[0] not in found.tests]
         self.accepted = self.refused >= MAX_REFUSALS or (found.green and not unknown)
@@ -228,7 +237,9 @@ class Desk:
         return f"{self._homed(text)}\n[{how}]".lstrip()
 
     def _homed(self, text: str) -> str:
-        """Show the workspace under one name, whatever the sandbox calls it."""
+        """Show workspace and environment under one name, wherever they are on this machine."""
+        if self.environment:
+            text = text.replace(self.environment, "/environment")
         root = self.sandbox.root.rstrip("/")
         return text if root == "/workspace" else text.replace(root, "/workspace")
 

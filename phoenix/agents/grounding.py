@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from phoenix.agents.conventions import find_conventions
 from phoenix.agents.repository_map import repository_map
@@ -20,6 +21,12 @@ class Grounding:
     files: tuple[str, ...] = ()
 
 
+def is_test(path: str) -> bool:
+    """Tell whether a file holds tests, by its name and its folders."""
+    parts = PurePosixPath(path).parts
+    return parts[-1].startswith(("test_", "conftest")) or bool({"test", "tests", "testing"} & {*parts[:-1]})
+
+
 async def ground(
     ports: Ports, commit: str, *, focus: Sequence[str] = (), map_tokens: int = 2000
 ) -> Grounding:
@@ -31,7 +38,11 @@ async def ground(
     conventions = find_conventions(texts)
     return Grounding(
         layout=conventions.layout,
-        map=await repository_map(texts, token_budget=map_tokens, focus=focus),
+        map=await repository_map(
+            {path: text for path, text in texts.items() if not is_test(path)},
+            token_budget=map_tokens,
+            focus=focus,
+        ),
         guidance=conventions.guidance,
         files=tuple(sorted(texts)),
     )

@@ -11,6 +11,8 @@ from phoenix.domain.spec import Spec, SpecDraft
 from phoenix.errors import DomainInvalid
 from phoenix.ports import Caller, Ports
 
+MAX_CRITERIA = 20
+
 
 class TriageDraft(Frozen):
     """How large a request is, and why."""
@@ -86,6 +88,14 @@ async def specify(value: Answers | Spec, ports: Ports, reason: str = "") -> Spec
             )
             for q in value.questions
         ]
+
+    def check(answer: SpecDraft) -> None:
+        count = len(answer.criteria())
+        if count > MAX_CRITERIA:
+            raise DomainInvalid(
+                [("requirements", f"there are {count} criteria; keep the {MAX_CRITERIA} that decide most")]
+            )
+
     messages = render(
         "specify",
         request=request,
@@ -94,7 +104,7 @@ async def specify(value: Answers | Spec, ports: Ports, reason: str = "") -> Spec
         previous=previous,
         feedback=reason or "No reason was given.",
     )
-    written = await draft(ports, Caller("specify"), messages, SpecDraft)
+    written = await draft(ports, Caller("specify"), messages, SpecDraft, check)
     return Spec(**written.model_dump(), request=value.request)
 
 

@@ -29,7 +29,7 @@ async def code_task(work: TaskWork, runtime: Runtime[Ports]) -> TaskWork:
     """Let the coding agent work on the task until it submits."""
     begun = work.model_copy(update={"round": work.round + 1, "sent_back": work.problems})
     done = await work_on(begun, runtime.context, tree_name=tree_name(work))
-    unfinished = "You ran out of turns before you submitted. Finish what is left, then submit."
+    unfinished = f"The work was not submitted. Finish what is left, then submit. Last said: {done.summary}"
     return begun.model_copy(
         update={
             "commit": done.commit,
