@@ -99,13 +99,17 @@ class Follower:
         task = asyncio.create_task(pump(), name="event pump")
         try:
             while True:
+                # Not `wait_for`: before Python 3.12 it loses a cancellation that comes with an event.
                 try:
-                    yield await asyncio.wait_for(queue.get(), TICK_SECONDS)
+                    async with asyncio.timeout(TICK_SECONDS):
+                        event = await queue.get()
                 except TimeoutError:
                     if task.done():
                         task.result()
                         raise DatabaseUnavailable("The event log has ended.") from None
                     yield None
+                else:
+                    yield event
         finally:
             task.cancel()
             await asyncio.wait([task])

@@ -97,8 +97,10 @@ class PostgresEventLog:
             return []
 
     async def _news(self, news: asyncio.Event) -> None:
+        # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the news.
         try:
-            await asyncio.wait_for(news.wait(), self._poll_seconds)
+            async with asyncio.timeout(self._poll_seconds):
+                await news.wait()
         except TimeoutError:
             return
 

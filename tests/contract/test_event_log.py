@@ -158,3 +158,20 @@ async def test_an_ended_follower_leaves_nothing_behind(rig: Rig) -> None:
     assert rig.log._waiting == {}
     assert rig.log._listener is None
     assert await rig.take(project_id, 1) == [1]
+
+
+async def test_a_follower_that_is_cancelled_together_with_news_ends() -> None:
+    """The cancellation is not lost, or who waits for the follower's end would wait for ever."""
+
+    async def nothing(*_: object, **__: object) -> list[Event]:
+        return []
+
+    async with PostgresEventLog("", nothing) as log:
+        news = asyncio.Event()
+        waiting = asyncio.create_task(log._news(news))
+        await asyncio.sleep(0.01)
+        news.set()
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
