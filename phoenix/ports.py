@@ -299,7 +299,11 @@ class ChildRuns(Protocol):
         """Open child runs in one transaction; those already open under their key are left as they are."""
 
     async def read(self, prefix: str = "") -> list[Run]:
-        """Return this run's children whose key starts so, in order of opening."""
+        """Return this run's children whose key starts so, in order of opening.
+
+        Raises:
+            BudgetSpent: one of them stopped because the project's budget is spent.
+        """
 
 
 class Harness(Protocol):

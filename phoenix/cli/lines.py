@@ -96,6 +96,10 @@ def _price_unknown(view: View, event: Event) -> Line:
     return "main", f"the price of {_text(event, 'model')} is unknown: the budget cannot be watched"
 
 
+def _budget_raised(view: View, event: Event) -> Line:
+    return "main", f"budget raised from ${_text(event, 'from_usd')} to ${_text(event, 'budget_usd')}"
+
+
 def _decided(view: View, event: Event) -> Line:
     return "main", f"{_text(event, 'name')}: {past(str(event.data.get('verdict')))} by {_text(event, 'by')}"
 
@@ -121,6 +125,7 @@ _LINES = {
     "seal_broken": _noted,
     "model_retried": _noted,
     "price_unknown": _price_unknown,
+    "budget_raised": _budget_raised,
     "approval_decided": _decided,
     "project_delivered": _delivered,
 }

@@ -5,8 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from phoenix.errors import SettingInvalid
-
 if TYPE_CHECKING:
     from phoenix.bootstrap import System
     from phoenix.cli.screen import Screen
@@ -52,10 +50,4 @@ async def _go_on(
     if overview.run.status == "success":
         view = await Follower(system.engine, project, screen).past(first_view(system, project))
         return view, overview
-    if budget is not None:
-        raise SettingInvalid(
-            "The budget of a started project cannot be changed yet.",
-            field="--budget-usd",
-            hint="Start a new project with more.",
-        )
-    return await work_on(system, project, screen, resumed=True)
+    return await work_on(system, project, screen, resumed=True, budget_usd=budget)

@@ -11,6 +11,8 @@ from phoenix.cli.output import print_json, say, standing
 from phoenix.cli.view import View
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from phoenix.bootstrap import System
     from phoenix.cli.gates import TerminalAsker
     from phoenix.cli.screen import Screen
@@ -75,10 +77,24 @@ def first_view(system: System, project: Project) -> View:
 
 
 async def work_on(
-    system: System, project: Project, screen: Screen, *, resumed: bool = False, policy: str = ""
+    system: System,
+    project: Project,
+    screen: Screen,
+    *,
+    resumed: bool = False,
+    budget_usd: Decimal | None = None,
+    policy: str = "",
 ) -> tuple[View, Overview]:
-    """Work on a project, followed on a screen, until it ends or waits for somebody."""
-    standing.project_id = str(project.id)
+    """Work on a project, followed on a screen, until it ends or waits for somebody.
+
+    Args:
+        system: What works.
+        project: What is worked on.
+        screen: Where it is followed.
+        resumed: It has begun before.
+        budget_usd: What a resumed project may cost from now on.
+        policy: Who decides in place of people, in words.
+    """
     engine = system.engine
     follower = Follower(engine, project, screen, asker_of(screen))
     if policy:
@@ -86,10 +102,11 @@ async def work_on(
     view = first_view(system, project)
     if resumed:
         view = await follower.past(view)
+        # Before anything is worked on: runs that are taken look at the budget once.
+        await engine.resume(project.id, budget_usd=budget_usd)
+    standing.project_id = str(project.id)
     async with engine.worker():
         try:
-            if resumed:
-                await engine.resume(project.id)
             view = await follower.follow(view)
         except asyncio.CancelledError:
             say("stopping: what runs is handed back ...")

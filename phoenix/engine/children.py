@@ -10,10 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from phoenix.domain.run import Run
 from phoenix.engine.queue import RunQueue
-from phoenix.errors import RunSuperseded
+from phoenix.errors import BudgetSpent, RunSuperseded
 from phoenix.ports import ChildSpec
 from phoenix.storage import events, runs
 from phoenix.storage.database import transaction
+
+SPENT = BudgetSpent().code
 
 
 class RunChildren:
@@ -57,5 +59,15 @@ class RunChildren:
         return run
 
     async def read(self, prefix: str = "") -> list[Run]:
+        """Return this run's children whose key starts so, in order of opening.
+
+        Raises:
+            BudgetSpent: a child stopped at the project's budget. Its parent must stop there as well, or
+                it would take unpaid work for failed; both are tried again by `resume`.
+        """
         async with transaction(self._database) as connection:
-            return await runs.children(connection, self._parent.id, prefix=prefix)
+            found = await runs.children(connection, self._parent.id, prefix=prefix)
+        spent = next((r.error for r in found if r.error is not None and r.error.code == SPENT), None)
+        if spent is not None:
+            raise BudgetSpent(spent.message)
+        return found

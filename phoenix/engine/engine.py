@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from phoenix.domain.approval import Approval, Decision
 from phoenix.domain.run import FINISHED, Project, Run
 from phoenix.engine.advance import Advance
+from phoenix.engine.budget import raise_budget
 from phoenix.engine.children import RunChildren
 from phoenix.engine.launch import Launch, Overview
 from phoenix.engine.lifecycle import Lifecycle, Taken, end
@@ -192,15 +194,20 @@ class Engine:
             )
         return decided
 
-    async def resume(self, project_id: UUID) -> None:
+    async def resume(self, project_id: UUID, *, budget_usd: Decimal | None = None) -> None:
         """Put a project that stands still back to work; a failed one is tried again.
 
         Where the project's own run failed, its failed children are tried again too. A project that waits for
         a person, or is being worked on, is left as it is.
 
+        Args:
+            project_id: Which.
+            budget_usd: The project's budget from now on; runs in hand keep the one they began with.
+
         Raises:
             NotFound: there is no such project.
             ResumeRefused: it is finished or cancelled.
+            BudgetInvalid: the budget is not above what it was.
         """
         async with transaction(self._database) as connection:
             project = await projects.get(connection, project_id)
@@ -218,6 +225,9 @@ class Engine:
                     await self._queue.put(connection, locked.run.id, priority=locked.priority)
                     data = {"key": locked.run.key}
                     await events.append(connection, project_id, "run_retried", data, run_id=locked.run.id)
+            if budget_usd is not None:
+                # Last: a follower takes a failed project's next event for its end, but for the retry.
+                await raise_budget(connection, project, budget_usd, root=root.id)
         await self._worker.sweep()
 
     async def cancel(self, project_id: UUID) -> None:

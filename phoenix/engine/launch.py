@@ -9,7 +9,8 @@ from phoenix.domain.approval import Approval
 from phoenix.domain.frozen import Frozen
 from phoenix.domain.project import MAX_REQUIREMENT_CHARS, Path, Request
 from phoenix.domain.run import Project, Run, Usage
-from phoenix.errors import BudgetInvalid, RequirementInvalid
+from phoenix.engine.budget import check_budget
+from phoenix.errors import RequirementInvalid
 
 TITLE_CHARS = 80
 
@@ -47,8 +48,8 @@ class Launch(Frozen):
                 field="requirement",
                 hint="Put details into files of the repository and refer to them.",
             )
-        if self.budget_usd is not None and self.budget_usd <= 0:
-            raise BudgetInvalid(field="budget_usd", hint="Give an amount above 0, such as 5.")
+        if self.budget_usd is not None:
+            check_budget(self.budget_usd)
         title = self.title.strip() or text.splitlines()[0].lstrip("# ").strip() or text[:TITLE_CHARS]
         return self.model_copy(update={"title": title[:TITLE_CHARS]})
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Row, Text, cast, insert, select
+from sqlalchemy import Row, Text, cast, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from phoenix.domain.run import Project
@@ -59,3 +60,16 @@ async def find(connection: AsyncConnection, prefix: str) -> Project:
     if len(found) > 1:
         raise NotFound(f"Several projects begin with {wanted}.", hint="Give more of the id.")
     return found[0]
+
+
+async def lock_budget(connection: AsyncConnection, project_id: UUID) -> Decimal | None:
+    """Lock a project's row, after any of its runs, and return its budget in USD; None for no limit."""
+    query = select(projects.c.budget_usd).where(projects.c.id == project_id).with_for_update()
+    found: Decimal | None = (await connection.execute(query)).scalar_one()
+    return found
+
+
+async def set_budget(connection: AsyncConnection, project_id: UUID, budget_usd: Decimal) -> None:
+    """Change what a project may cost."""
+    query = update(projects).where(projects.c.id == project_id).values(budget_usd=budget_usd)
+    await connection.execute(query)

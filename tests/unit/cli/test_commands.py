@@ -169,6 +169,26 @@ def test_a_failed_run_says_why_and_is_tried_again_by_resume(shell: Shell) -> Non
     assert (done.exit_code, json.loads(done.stdout)) == (0, "Ada")
 
 
+def test_resume_raises_the_budget(shell: Shell) -> None:
+    """Only upwards, and only where there is one."""
+    assert shell.run("stumble", "Ada", "--budget-usd", "1.50").exit_code == 1
+    project = lines(shell.phoenix("list", "--json"))[0]["project_id"]
+    for wrong, said in (("1.50", "not more"), ("0", "not a positive amount"), ("x", "not an amount")):
+        refused = shell.phoenix("resume", project, "--budget-usd", wrong)
+        assert (refused.exit_code, said in refused.stderr) == (2, True)
+    (shell.folder / "mended").touch()
+    done = shell.phoenix("resume", project, "--budget-usd", "$2")
+    assert done.exit_code == 0, done.output
+    assert (done.exit_code, json.loads(done.stdout)) == (0, "Ada")
+    assert "budget raised from $1.50 to $2" in done.stderr
+
+    (shell.folder / "mended").unlink()
+    shell.run("stumble", "Ada")
+    project = lines(shell.phoenix("list", "--json"))[0]["project_id"]
+    refused = shell.phoenix("resume", project, "--budget-usd", "2")
+    assert (refused.exit_code, "has no budget" in refused.stderr) == (2, True)
+
+
 def test_what_a_policy_decides_is_shown(shell: Shell) -> None:
     """Nobody was asked, and the screen says so."""
     result = shell.run("reviewed", '{"text": "hi"}', "--approve", "auto")
