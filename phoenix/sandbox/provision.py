@@ -241,7 +241,7 @@ async def _add_wheels(declared: Declared, new: Path, made: Path) -> tuple[str, .
     left_out: tuple[str, ...] = ()
     code, output = await _download(wanted, wheels, made)
     if code != 0 and declared.runtime != declared.requirements and _is_definite(output):
-        left_out = tuple(r for r in declared.requirements if r not in declared.runtime)
+        left_out = tuple(r for r in declared.requirements if r not in {*declared.runtime, "pytest"})
         log.warning("test_requirements_left_out", left_out=left_out, reason=_errors(output))
         wanted, wheels = [*declared.runtime, "pytest"], made / "wheels-runtime"
         code, output = await _download(wanted, wheels, made)

@@ -45,6 +45,20 @@ def test_runtime_and_test_requirements_are_read(tmp_path: Path) -> None:
     )
 
 
+def test_what_the_code_runs_on_is_told_from_what_its_tests_need(tmp_path: Path) -> None:
+    """Dependencies and requirements.txt are of run time; extras, groups and other files are not."""
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "requirements.txt").write_text("flask\n")
+    (tmp_path / "requirements-dev.txt").write_text("flask\nblack\n")
+    (tmp_path / "setup.cfg").write_text("[options]\ninstall_requires =\n    six\n")
+    assert read_declared(tmp_path).runtime == (
+        "flask",
+        'requests>=2; python_version > "3"',
+        "six",
+        "zope-interface[docs,test]",
+    )
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -100,6 +114,7 @@ def test_links_and_devices_are_not_read(tmp_path: Path) -> None:
         "[project]\nname = 3\ndependencies = 'x'\noptional-dependencies = []",
         "[project]\ndependencies = [1, {}, [], '']",
         "[dependency-groups]\ndev = [{include-group = 'dev'}, {include-group = 3}]",
+        "n = " + "9" * 5000,
         "[project]\nname = 'a'\noptional-dependencies = {dev = ['a[dev]']}",
         "\ufeff[project]\n",
     ],

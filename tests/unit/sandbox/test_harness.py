@@ -333,3 +333,64 @@ def test_red_needs_a_failure_of_the_projects_own_code() -> None:
     assert not red(outcome="failed", error="Failed", where="")
     assert not red(outcome="error", error="AssertionError", where="src/a.py")
     assert not red(outcome="passed")
+
+
+LIBRARY = {
+    "pyproject.toml": """
+[project]
+name = "My.Shop"
+dynamic = ["version"]
+[project.entry-points."shop.tills"]
+cash = "my_shop.cash:Cash"
+[tool.hatch.build.hooks.vcs]
+version-file = "src/my_shop/_version.py"
+""",
+    "PKG-INFO": "Metadata-Version: 2.1\nName: my-shop\nVersion: 4.9.0\n",
+    "src/my_shop/__init__.py": """
+from importlib import metadata
+from ._version import __version__, version_tuple
+assert metadata.version("my_shop") == __version__
+def tills():
+    return {e.name: e.load() for e in metadata.entry_points(group="shop.tills")}
+""",
+    "src/my_shop/cash.py": "class Cash: pass\n",
+    "tests/test_shop.py": """
+import importlib, pytest
+import my_shop
+def test_version(): assert (my_shop.__version__, my_shop.version_tuple) == ("4.9.0", (4, 9, 0))
+def test_plugins(): assert my_shop.tills()["cash"].__module__ == "my_shop.cash"
+def test_nothing_else():
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("my_shop._nothing")
+""",
+}
+
+
+@pytest.mark.parametrize("kind", [BubblewrapSandboxes, SandlockSandboxes])
+async def test_a_library_that_asks_for_its_own_metadata_is_tested(
+    tmp_path: Path, kind: type[BubblewrapSandboxes] | type[SandlockSandboxes]
+) -> None:
+    """Its version, its plugins and the module its build backend writes are there; its tree stays."""
+    sandboxes = kind()
+    if not (await probe(sandboxes)).works:
+        pytest.skip(f"{sandboxes.kind} does not work here")
+    workspace = write(tmp_path / "shop", LIBRARY)
+    harness = PytestHarness(sandboxes, WheelProvisioner(tmp_path / "cache", sandboxes))
+    for sealed in (False, True):
+        result = await harness.run(workspace, sealed=sealed)
+        assert set(outcomes(result).values()) == {"passed"}, result
+        assert len(result.tests) == 3
+    assert {str(p.relative_to(workspace)) for p in workspace.rglob("*") if p.is_file()} == set(LIBRARY)
+
+
+async def test_a_version_file_that_the_workspace_has_wins(harness: PytestHarness, tmp_path: Path) -> None:
+    """The stand-in for a generated module is asked last."""
+    write(
+        tmp_path, LIBRARY | {"src/my_shop/_version.py": "__version__ = '4.9.0'; version_tuple = ('own',)\n"}
+    )
+    result = await harness.run(tmp_path)
+    assert outcomes(result) == {
+        "test_version": "failed",
+        "test_plugins": "passed",
+        "test_nothing_else": "passed",
+    }

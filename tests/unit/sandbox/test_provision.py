@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import io
+import json
 import os
 import tarfile
 import zipfile
@@ -97,6 +98,12 @@ def no_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def project(folder: Path, requirements: str = "") -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "requirements.txt").write_text(requirements)
+    return folder
+
+
+def library(folder: Path, pyproject: str) -> Path:
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(pyproject)
     return folder
 
 
@@ -194,3 +201,54 @@ async def test_an_environment_that_does_not_start_in_the_sandbox_is_refused(tmp_
         await provisioner.provision(workspace)
     with pytest.raises(ProvisionFailed):
         await provisioner.provision(workspace)
+
+
+@pytest.mark.usefixtures("no_pip")
+async def test_what_a_project_says_of_itself_decides_its_environment(tmp_path: Path) -> None:
+    """Worktrees of one version share an environment; another version or plugin gets its own."""
+    provisioner = WheelProvisioner(tmp_path / "cache", BubblewrapSandboxes())
+    texts = ["version = '1'", "version = '1'", "version = '2'", "version = '1'\nscripts = {x = 'x:y'}"]
+    roots = []
+    for number, text in enumerate(texts):
+        workspace = library(tmp_path / f"p{number}", f"[project]\nname = 'shop'\n{text}\n")
+        roots.append((await provisioner.provision(workspace)).root)
+    assert roots[0] == roots[1]
+    assert len(set(roots)) == 3
+    record = json.loads((roots[2] / "phoenix-environment.json").read_text())
+    assert (record["project"]["name"], record["project"]["version"]) == ("shop", "2")
+
+
+PARTLY = "[project]\nname = 'shop'\ndependencies = ['greeter']\n"
+PARTLY += "optional-dependencies = {test = ['%s', 'pytest']}\n"
+
+
+@pytest.mark.parametrize("missing", ["sourceonly", "nowhere-to-be-found"])
+async def test_test_tools_without_a_wheel_are_left_out_and_recorded(
+    pip_index: Path, tmp_path: Path, missing: str
+) -> None:
+    """What the project runs on is installed with pytest, and the record says what is lacking."""
+    workspace = library(tmp_path / "p", PARTLY % missing)
+    environment = await WheelProvisioner(tmp_path / "cache", BubblewrapSandboxes()).provision(workspace)
+    done = await sandbox(workspace, environment).execute("greet && python -m pytest -V", timeout_seconds=20)
+    assert done.ok, done
+    record = json.loads((environment.root / "phoenix-environment.json").read_text())
+    assert record["left_out"] == [missing]
+    assert record["requirements"] == ["greeter", "pytest"]
+    assert not pip_index.exists()
+
+
+@pytest.mark.usefixtures("pip_index")
+@pytest.mark.parametrize("keep_wheels", [True, False])
+async def test_an_index_out_of_reach_leaves_nothing_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_wheels: bool
+) -> None:
+    """A failure that may pass fails, instead of making an environment that lacks something for ever."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1" if keep_wheels else "0")
+    if not keep_wheels:
+        monkeypatch.delenv("PIP_FIND_LINKS")
+    workspace = library(tmp_path / "p", PARTLY % "sourceonly")
+    with pytest.raises(ProvisionFailed):
+        await WheelProvisioner(tmp_path / "cache", BubblewrapSandboxes()).provision(workspace)
+    assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
