@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from phoenix.domain.run import Project
+from phoenix.domain.run import Event, Project
 from phoenix.errors import DatabaseUnavailable
 from phoenix.events.log import PostgresEventLog
 from phoenix.storage import projects
@@ -168,10 +168,16 @@ async def test_a_follower_that_is_cancelled_together_with_news_ends() -> None:
 
     async with PostgresEventLog("", nothing) as log:
         news = asyncio.Event()
-        waiting = asyncio.create_task(log._news(news))
+
+        async def follow() -> None:
+            while True:
+                await log._news(news)
+                news.clear()
+
+        following = asyncio.create_task(follow())
         await asyncio.sleep(0.01)
         news.set()
         await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        assert waiting.cancelled()
+        following.cancel()
+        await asyncio.wait([following], timeout=0.5)
+        assert following.cancelled()
