@@ -55,7 +55,7 @@ class RunChildren:
         body = spec.input.model_dump(mode="json")
         if not await runs.add(connection, run, flow_input={"value": body}, priority=priority):
             return None
-        await self._queue.put(connection, run.id, priority=priority)
+        await self._queue.put(connection, run.id, flow=run.flow, priority=priority)
         return run
 
     async def read(self, prefix: str = "") -> list[Run]:

@@ -34,7 +34,7 @@ from phoenix.storage.usage import UsageRows
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from procrastinate import App
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from phoenix.flow.algebra import Flow
 
@@ -91,7 +91,7 @@ class Engine:
             self._queue,
             key=key,
             make=lambda: self._queue.worker(
-                self._advance, concurrency=concurrency, stale_seconds=stale_seconds
+                self._advance, flows=flows, concurrency=concurrency, stale_seconds=stale_seconds
             ),
             in_hand=self._advance.running.keys,
             stale_seconds=stale_seconds,
@@ -136,7 +136,7 @@ class Engine:
         async with transaction(self._database) as connection:
             await projects.add(connection, project)
             await runs.add(connection, run, flow_input={"value": body})
-            await self._queue.put(connection, run.id)
+            await self._queue.put(connection, run.id, flow=run.flow)
             data = {"title": project.title, "flow": run.flow, "model": project.model}
             await events.append(connection, project.id, "project_created", data, run_id=run.id)
         return project
@@ -180,7 +180,7 @@ class Engine:
                 )
             await runs.set_wake(connection, approval.run_id)
             if locked.run.status == "waiting":
-                await self._queue.put(connection, approval.run_id, priority=locked.priority)
+                await self._put(connection, locked)
             data = {
                 "approval_id": str(approval_id),
                 "kind": asked.kind,
@@ -222,13 +222,17 @@ class Engine:
             for locked in all_runs:
                 if root.status == "failed" and locked.run.status == "failed":
                     await runs.hand_back(connection, locked.run.id)
-                    await self._queue.put(connection, locked.run.id, priority=locked.priority)
+                    await self._put(connection, locked)
                     data = {"key": locked.run.key}
                     await events.append(connection, project_id, "run_retried", data, run_id=locked.run.id)
             if budget_usd is not None:
                 # Last: a follower takes a failed project's next event for its end, but for the retry.
                 await raise_budget(connection, project, budget_usd, root=root.id)
         await self._worker.sweep()
+
+    async def _put(self, connection: AsyncConnection, locked: runs.LockedRun) -> None:
+        run = locked.run
+        await self._queue.put(connection, run.id, flow=run.flow, priority=locked.priority)
 
     async def cancel(self, project_id: UUID) -> None:
         """Cancel all unfinished runs of a project. Idempotent.

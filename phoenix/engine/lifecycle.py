@@ -135,7 +135,7 @@ class Lifecycle:
         async with transaction(self._database) as connection:
             locked = await _own(connection, run)
             await runs.hand_back(connection, run.id)
-            await self._queue.put(connection, run.id, priority=locked.priority)
+            await self._queue.put(connection, run.id, flow=run.flow, priority=locked.priority)
             data = {"key": run.key}
             await events.append(connection, run.project_id, "run_handed_back", data, run_id=run.id)
 
@@ -186,4 +186,4 @@ async def wake_parent(connection: AsyncConnection, queue: RunQueue, parent_id: U
         return
     await runs.set_wake(connection, parent_id)
     if locked.run.status == "waiting" and locked.waits_for("wait"):
-        await queue.put(connection, parent_id, priority=locked.priority)
+        await queue.put(connection, parent_id, flow=locked.run.flow, priority=locked.priority)

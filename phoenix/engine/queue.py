@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID
 
 from procrastinate import App, PsycopgConnector
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from phoenix.storage.database import raw
 
 TASK = "advance"
+SHARED = "default"
 LIBRARY_HEARTBEAT_SECONDS = 86_400.0
 """The library's own heartbeat dies with the first lost connection and nobody notices: ours beats instead."""
 
@@ -22,16 +24,26 @@ def open_queue(conninfo: str, *, connections: int = 4) -> App:
     return App(connector=PsycopgConnector(conninfo=conninfo, min_size=1, max_size=connections))
 
 
+def queue_of(flow: str) -> str:
+    """Return the queue of a flow's runs: one's own FILE:NAME has one, taken only where it is loaded."""
+    # A queue's name becomes a notification channel, which holds 63 bytes.
+    return f"flow-{hashlib.sha256(flow.encode()).hexdigest()[:16]}" if ":" in flow else SHARED
+
+
 class RunQueue:
     """Jobs that advance a run. A run's jobs exclude each other, and a spare one does no harm."""
 
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def put(self, connection: AsyncConnection, run_id: UUID, *, priority: int = 0) -> None:
+    async def put(self, connection: AsyncConnection, run_id: UUID, *, flow: str, priority: int = 0) -> None:
         """Enqueue a run when the caller's transaction commits."""
         job = self._app.configure_task(
-            TASK, lock=str(run_id), priority=priority, connection=await raw(connection)
+            TASK,
+            lock=str(run_id),
+            queue=queue_of(flow),
+            priority=priority,
+            connection=await raw(connection),
         )
         await job.defer_async(run_id=str(run_id))
 
@@ -46,9 +58,14 @@ class RunQueue:
         await self._app.job_manager.update_heartbeat(worker_id)
 
     def worker(
-        self, advance: Callable[[UUID], Awaitable[None]], *, concurrency: int, stale_seconds: float
+        self,
+        advance: Callable[[UUID], Awaitable[None]],
+        *,
+        flows: Iterable[str],
+        concurrency: int,
+        stale_seconds: float,
     ) -> Worker:
-        """Return a worker that advances runs; when stopped, it cancels those it is advancing."""
+        """Return a worker that advances runs of these flows; when stopped, it cancels what it advances."""
         if TASK not in self._app.tasks:
 
             @self._app.task(name=TASK)
@@ -57,6 +74,7 @@ class RunQueue:
 
         return Worker(
             self._app,
+            queues=sorted({SHARED, *map(queue_of, flows)}),
             concurrency=concurrency,
             fetch_job_polling_interval=1.0,
             abort_job_polling_interval=1.0,

@@ -172,10 +172,10 @@ async def sweep(
             await runs.leave(connection, stalled)
             await jobs.retry(connection, left)
         found = await runs.idle(connection)
-        due = [(run_id, priority) for run_id, priority in found if run_id not in in_hand]
-        for run_id, priority in due:
-            await queue.put(connection, run_id, priority=priority)
-    swept = [*left, *(run_id for run_id, _ in due)]
+        due = [row for row in found if row.id not in in_hand]
+        for row in due:
+            await queue.put(connection, row.id, flow=row.flow, priority=row.priority)
+    swept = [*left, *(row.id for row in due)]
     if swept:
         log.info("runs_swept", dead=len(dead), stalled=len(stalled), runs=[str(r) for r in swept])
     return swept

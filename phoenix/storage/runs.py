@@ -230,8 +230,17 @@ async def leave(connection: AsyncConnection, run_ids: Sequence[UUID]) -> None:
     await connection.execute(update(runs).where(runs.c.id.in_(run_ids)).values(worker=None))
 
 
-async def idle(connection: AsyncConnection) -> list[tuple[UUID, int]]:
-    """Return (id, priority) of runs that should be worked on but have no live job."""
+@dataclass(frozen=True)
+class IdleRun:
+    """A run that should be worked on, as the queue needs it."""
+
+    id: UUID
+    flow: str
+    priority: int
+
+
+async def idle(connection: AsyncConnection) -> list[IdleRun]:
+    """Return runs that should be worked on but have no live job."""
     due = or_(
         runs.c.status.in_(("pending", "running")), and_(runs.c.status == "waiting", runs.c.wake.is_(True))
     )
@@ -239,5 +248,5 @@ async def idle(connection: AsyncConnection) -> list[tuple[UUID, int]]:
         "NOT EXISTS (SELECT FROM procrastinate_jobs j"
         " WHERE j.lock = runs.id::text AND j.status IN ('todo', 'doing'))"
     )
-    query = select(runs.c.id, runs.c.priority).where(due, no_job).order_by(runs.c.ordinal)
-    return [(row.id, row.priority) for row in await connection.execute(query)]
+    query = select(runs.c.id, runs.c.flow, runs.c.priority).where(due, no_job).order_by(runs.c.ordinal)
+    return [IdleRun(row.id, row.flow, row.priority) for row in await connection.execute(query)]

@@ -17,7 +17,7 @@ from phoenix.engine.lifecycle import Lifecycle
 from phoenix.engine.queue import RunQueue
 from phoenix.engine.worker import sweep
 from phoenix.errors import RunSuperseded
-from tests.integration.engine.engine_toy import System, open_system
+from tests.integration.engine.engine_toy import FLOWS, System, open_system
 
 ROOT = Path(__file__).parents[3]
 
@@ -164,3 +164,23 @@ async def test_a_superseded_attempt_cannot_write_the_end(system: System) -> None
     await lifecycle.finish(late.run, output={})
     with pytest.raises(RunSuperseded):
         await lifecycle.finish(late.run, output={})
+
+
+async def test_a_worker_leaves_runs_of_flows_it_does_not_know(
+    system: System, migrated_database_url: str
+) -> None:
+    """Neither failed nor taken again and again: it waits for a process that has loaded its flow."""
+    own = "/home/somebody/a folder/flows.py:mine"
+    flows = {**FLOWS, own: FLOWS["plain"]}
+    async with open_system(migrated_database_url, system.folder, flows) as knowing:
+        project = await knowing.launch(own)
+        async with system.engine.worker():
+            other = await system.launch("plain")
+            await system.until(other.id, "success")
+            await asyncio.sleep(1.2)
+            left = await system.run_of(project.id)
+            assert (left.status, left.attempt) == ("pending", 0)
+            assert len(await system.kinds(project.id)) == 1
+            async with knowing.engine.worker():
+                done = await knowing.until(project.id, "success", "failed")
+        assert (done.status, done.attempt) == ("success", 1)
