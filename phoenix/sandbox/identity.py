@@ -112,7 +112,7 @@ def _first(check: Any, values: Iterable[Any]) -> str:
 
 
 def _name(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > FIELD_CHARS // 2 or not value.isascii():
+    if not isinstance(value, str) or len(value) > FIELD_CHARS // 2:
         return ""
     try:
         return canonicalize_name(value.strip(), validate=True)
