@@ -93,6 +93,7 @@ class Desk:
     the task's own shell command; empty runs the repository's tests only. `environment` is the folder of
     the installed dependencies on this machine. `refused` counts the
     submissions that were refused in this conversation, and `accepted` tells whether the last was not.
+    `commit` is what the worktree stands at, and `found` what the checks said of a commit.
     """
 
     ports: Ports
@@ -104,6 +105,8 @@ class Desk:
     environment: str = ""
     refused: int = 0
     accepted: bool = False
+    commit: str = ""
+    found: tuple[str, Checked] | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def tools(self) -> list[BaseTool]:
@@ -211,6 +214,12 @@ class Desk:
         return await self._shown(f"Not accepted: {why}")
 
     async def checked(self) -> Checked:
+        """Return what the checks find on the present commit; they run once for each."""
+        if self.found is None or self.found[0] != self.commit or not self.commit:
+            self.found = (self.commit, await self._check())
+        return self.found[1]
+
+    async def _check(self) -> Checked:
         """Run the check command and the tests."""
         parts: list[str] = []
         green = True

@@ -81,6 +81,7 @@ class Pinned(AgentMiddleware[CodingState, Any, Any]):
         async with desk.lock:
             if await desk.tree.current() != request.state["commit"]:
                 await desk.tree.restore(request.state["commit"])
+        desk.commit = request.state["commit"]
         desk.refused = sum(
             m.name == "submit" for m in request.state["messages"] if isinstance(m, ToolMessage)
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from langgraph.runtime import Runtime
 
 from phoenix.agents.checking import clean_checkout, lay_sealed, results_of, tests_problem
@@ -54,13 +56,16 @@ async def check_task(work: TaskWork, runtime: Runtime[Ports]) -> TaskWork:
     problems = list(work.problems)
     if not changed:
         problems.append("Nothing was changed.")
-    problems += await _checks(work, ports, f"check-{work.task}")
+    own, sealed = await asyncio.gather(
+        _checks(work, ports, f"check-{work.task}"), _sealed_problems(work, ports, f"sealed-{work.task}")
+    )
+    problems += [*own, *sealed]
     await ports.events.emit("task_checked", task=work.task, round=work.round, problems=len(problems))
     return work.model_copy(update={"problems": problems})
 
 
 async def _checks(work: TaskWork, ports: Ports, name: str) -> list[str]:
-    """Run everything that decides a task in its clean checkout; return what is wrong."""
+    """Run the task's check and the repository's tests in its clean checkout; return what is wrong."""
     assert work.commit is not None
     tree = await ports.workspace.worktree(name, work.commit)
     problems = []
@@ -74,7 +79,7 @@ async def _checks(work: TaskWork, ports: Ports, name: str) -> list[str]:
     wrong = await tests_problem(ports, await ports.harness.run(tree.path), work.base, name=name)
     if wrong:
         problems.append(f"Tests of the repository fail:\n{wrong}")
-    return [*problems, *await _sealed_problems(work, ports, name)]
+    return problems
 
 
 async def _sealed_problems(work: TaskWork, ports: Ports, name: str) -> list[str]:

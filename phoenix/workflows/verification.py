@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from langgraph.runtime import Runtime
 
 from phoenix.agents.checking import clean_checkout, lay_sealed, new_failures, results_of
@@ -14,6 +16,7 @@ from phoenix.flow import step
 from phoenix.ports import Ports
 
 TREE = "verify"
+SEALED_TREE = "verify-sealed"
 
 
 @step(name="verify")
@@ -28,9 +31,8 @@ async def prove(build: Build, ports: Ports) -> Evidence:
     spec = await ports.artifacts.get(build.spec, Spec)
     plan = await ports.artifacts.get(build.plan, Plan) if build.plan else None
     sealed = await ports.artifacts.get(build.sealed, Sealed) if build.sealed else None
-    commit, decided = await _sealed_run(build, sealed, ports)
-    tree = await clean_checkout(ports, TREE, commit)
-    suite = await ports.harness.run(tree.path)
+    commit = await _with_sealed(build, sealed, ports)
+    decided, suite = await asyncio.gather(_sealed_run(commit, sealed, ports), _whole_run(commit, ports))
     folders = [sealed.folder] if sealed else []
     problems = [
         f"{t.id} {t.outcome}: {cap(t.message, 2000)}"
@@ -75,15 +77,28 @@ def _round(task: str) -> int:
     return int(task[1:]) if task.startswith("R") else 1
 
 
-async def _sealed_run(build: Build, sealed: Sealed | None, ports: Ports) -> tuple[str, SuiteResult]:
-    """Run the sealed tests on the build; return the commit that holds both, and their results."""
+async def _with_sealed(build: Build, sealed: Sealed | None, ports: Ports) -> str:
+    """Return the commit to verify: the build with the sealed tests as they were written."""
     if sealed is None:
-        return build.commit, SuiteResult(command="", exit_code=0)
+        return build.commit
     await ports.workspace.remove(TREE)
     tree = await clean_checkout(ports, TREE, build.commit)
-    paths = await lay_sealed(ports, tree, sealed)
-    commit = await ports.workspace.commit(TREE, message="Add the acceptance tests", parents=[build.commit])
-    return commit, await ports.harness.run(tree.path, paths=paths, sealed=True)
+    await lay_sealed(ports, tree, sealed)
+    return await ports.workspace.commit(TREE, message="Add the acceptance tests", parents=[build.commit])
+
+
+async def _sealed_run(commit: str, sealed: Sealed | None, ports: Ports) -> SuiteResult:
+    """Run the sealed tests in a checkout of their own."""
+    if sealed is None:
+        return SuiteResult(command="", exit_code=0)
+    tree = await clean_checkout(ports, SEALED_TREE, commit)
+    return await ports.harness.run(tree.path, paths=[f.path for f in sealed.files], sealed=True)
+
+
+async def _whole_run(commit: str, ports: Ports) -> SuiteResult:
+    """Run all tests of the repository."""
+    tree = await clean_checkout(ports, TREE, commit)
+    return await ports.harness.run(tree.path)
 
 
 async def _origin(build: Build, ports: Ports) -> str:
