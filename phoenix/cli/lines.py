@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from phoenix.cli.escape import clean, one_line
-from phoenix.cli.view import View, tool_line
+from phoenix.cli.view import INTERNAL, View, tool_line
 from phoenix.domain.run import Event
 
 Weight = Literal["main", "detail"]
 """main stays on the screen; detail is shown only while it is new."""
 
 Line = tuple[Weight, str] | None
-
-ROUTINE = frozenset({"open", "wait", "absorb"})
-"""Steps that only wait for children."""
 
 VERDICTS = {"approve": "approved", "edit": "edited", "reject": "rejected", "respond": "answered"}
 
@@ -39,11 +36,11 @@ def _place(view: View, event: Event) -> str:
 
 
 def _step_started(view: View, event: Event) -> Line:
-    return None if event.data.get("step") in ROUTINE else ("detail", f"{_place(view, event)} ...")
+    return None if event.data.get("step") in INTERNAL else ("detail", f"{_place(view, event)} ...")
 
 
 def _step_finished(view: View, event: Event) -> Line:
-    if event.data.get("step") in ROUTINE:
+    if event.data.get("step") in INTERNAL:
         return None
     weight: Weight = "detail" if view.task_of(event.run_id) else "main"
     return weight, f"{_place(view, event)} done ({event.data.get('seconds', 0):.1f} s)"
@@ -59,7 +56,9 @@ def _tool_called(view: View, event: Event) -> Line:
 
 
 def _run_resumed(view: View, event: Event) -> Line:
-    return None if event.data.get("key") else ("main", f"goes on (attempt {event.data.get('attempt')})")
+    if event.data.get("key") or event.data.get("was") == "waiting":
+        return None
+    return "main", f"goes on (attempt {event.data.get('attempt')})"
 
 
 def _run_finished(view: View, event: Event) -> Line:

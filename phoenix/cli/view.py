@@ -15,6 +15,13 @@ from phoenix.domain.run import Event
 RECENT_TOOLS = 6
 RECENT_NOTES = 4
 RECORDED = "recorded:"
+INTERNAL = frozenset(
+    {
+        *("open", "wait", "start_build", "open_tasks", "absorb", "finish_build"),
+        *("keep", "give_up", "leave_red", "nothing_asked"),
+    }
+)
+"""Steps of Phoenix's own workflows that a user need not know."""
 ENDS = {"success": "delivered", "failed": "failed", "cancelled": "cancelled"}
 
 
@@ -87,8 +94,9 @@ class View:
 
     @property
     def running(self) -> tuple[RunningStep, ...]:
-        """All steps that are running, in order of their beginning."""
-        return tuple(sorted((s for steps in self.steps.values() for s in steps), key=lambda s: s.since))
+        """All steps that are running, in order of their beginning; internal ones only when alone."""
+        found = sorted((s for steps in self.steps.values() for s in steps), key=lambda s: s.since)
+        return tuple(s for s in found if s.name not in INTERNAL) or tuple(found)
 
     def task_of(self, run_id: UUID | None) -> str:
         """Return the task that a run works on: `build/1/T3` is T3; empty for the project's own run."""

@@ -57,7 +57,7 @@ class Lifecycle:
             run = await runs.begin(connection, locked, worker=self._worker)
             project = await projects.get(connection, run.project_id)
             kind = "run_resumed" if locked.run.started_at else "run_started"
-            data = {"key": run.key, "flow": run.flow, "attempt": run.attempt}
+            data = {"key": run.key, "flow": run.flow, "attempt": run.attempt, "was": was}
             await events.append(connection, run.project_id, kind, data, run_id=run.id)
         return Taken(run, project, locked.input.get("value"), was == "waiting")
 

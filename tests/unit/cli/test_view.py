@@ -55,6 +55,15 @@ def test_steps_of_parallel_tasks_run_side_by_side() -> None:
     assert feed.view.finished == 1
 
 
+def test_internal_steps_are_shown_only_alone() -> None:
+    """A user cares for the agents' steps."""
+    feed = Feed()
+    feed.add("step_started", step="absorb")
+    assert [s.name for s in feed.view.running] == ["absorb"]
+    feed.add("step_started", feed.child("build/1/T1"), step="code")
+    assert [s.name for s in feed.view.running] == ["code"]
+
+
 def test_a_step_tried_again_is_shown_once() -> None:
     """The new attempt takes the place of the old."""
     feed = Feed()
