@@ -21,8 +21,8 @@ from phoenix.events.log import PostgresEventLog
 from phoenix.flow.algebra import Flow
 from phoenix.llm import providers
 from phoenix.llm.calls import Backend
-from phoenix.llm.models import open_backend, open_models
-from phoenix.ports import Ports, Provisioner, Sandboxes
+from phoenix.llm.models import MissingModels, open_backend, open_models
+from phoenix.ports import Models, Ports, Provisioner, Sandboxes
 from phoenix.sandbox.choice import Probe, choose_sandboxes, probe_all
 from phoenix.sandbox.harness import PytestHarness
 from phoenix.sandbox.provision import WheelProvisioner
@@ -66,18 +66,7 @@ class Shop:
 
     def ports(self, run: Run, project: Project, services: Services) -> Ports:
         """Return what a run may use."""
-        if project.model not in self.backends:
-            self.backends[project.model] = open_backend(self.settings, project.model)
-        models = open_models(
-            self.settings,
-            project.model,
-            usage=services.usage,
-            events=services.events,
-            budget=project.budget_usd,
-            record=self.record,
-            project=str(project.id)[:SHORT_ID],
-            backend=self.backends[project.model],
-        )
+        models = self._models(project, services)
         folder = self.settings.home / "projects" / str(project.id)
         # One workspace a project: runs of this process share what it knows of its worktrees.
         workspace = self.workspaces.setdefault(project.id, GitWorkspace(folder, project.title))
@@ -100,6 +89,22 @@ class Shop:
             ),
             path=project.path,
             budget_usd=project.budget_usd,
+        )
+
+    def _models(self, project: Project, services: Services) -> Models:
+        if not project.model:
+            return MissingModels(services.usage)
+        if project.model not in self.backends:
+            self.backends[project.model] = open_backend(self.settings, project.model)
+        return open_models(
+            self.settings,
+            project.model,
+            usage=services.usage,
+            events=services.events,
+            budget=project.budget_usd,
+            record=self.record,
+            project=str(project.id)[:SHORT_ID],
+            backend=self.backends[project.model],
         )
 
 

@@ -12,9 +12,10 @@ from langchain_core.messages import BaseMessage
 
 from phoenix.domain.frozen import Frozen
 from phoenix.domain.run import Usage
+from phoenix.errors import NoModel
 from phoenix.llm.calls import Backend
 from phoenix.llm.gateway import Gateway, GatewayModel, Patience
-from phoenix.llm.providers import open_provider
+from phoenix.llm.providers import THREE_WAYS, open_provider
 from phoenix.llm.recording import RecordedModel, Recorder, read_recording
 from phoenix.llm.structured import StructuredCalls
 from phoenix.ports import Caller, Events, UsageLog
@@ -60,6 +61,28 @@ class ProjectModels:
 
     async def usage(self) -> Usage:
         return await self._usage.total()
+
+
+class MissingModels:
+    """Port `Models` where none is configured: a flow that asks no model runs all the same."""
+
+    name = ""
+    is_recording = False
+
+    def __init__(self, usage: UsageLog) -> None:
+        self._usage = usage
+
+    def chat(self, caller: Caller) -> BaseChatModel:
+        raise self._error(caller)
+
+    async def structured(self, caller: Caller, messages: Sequence[BaseMessage], schema: type[M]) -> M:
+        raise self._error(caller)
+
+    async def usage(self) -> Usage:
+        return await self._usage.total()
+
+    def _error(self, caller: Caller) -> NoModel:
+        return NoModel(f"{caller.agent} asks a model, and this project was started without one.", hint=THREE_WAYS)
 
 
 def open_backend(settings: Settings, name: str) -> Backend:

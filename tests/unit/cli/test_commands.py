@@ -189,6 +189,13 @@ def test_resume_raises_the_budget(shell: Shell) -> None:
     assert (refused.exit_code, "has no budget" in refused.stderr) == (2, True)
 
 
+def test_a_flow_that_asks_no_model_needs_none(shell: Shell) -> None:
+    """There is no key here, and no model is named."""
+    result = shell.phoenix("run", shell.flow("greet"), "Ada")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == "hello Ada"
+
+
 def test_what_a_policy_decides_is_shown(shell: Shell) -> None:
     """Nobody was asked, and the screen says so."""
     result = shell.run("reviewed", '{"text": "hi"}', "--approve", "auto")
