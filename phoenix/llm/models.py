@@ -82,7 +82,9 @@ class MissingModels:
         return await self._usage.total()
 
     def _error(self, caller: Caller) -> NoModel:
-        return NoModel(f"{caller.agent} asks a model, and this project was started without one.", hint=THREE_WAYS)
+        return NoModel(
+            f"{caller.agent} asks a model, and this project was started without one.", hint=THREE_WAYS
+        )
 
 
 def open_backend(settings: Settings, name: str) -> Backend:
