@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import subprocess
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     from phoenix.settings import Settings
 
 POLICY = "by the demo's policy"
-TEST_ARGUMENTS = ("-m", "unittest", "discover", "-s", "tests", "-t", ".")
+DISCOVER = ("-m", "unittest", "discover", "-s")
+TESTS = ((*DISCOVER, "tests", "-t", "."), (*DISCOVER, "tests/acceptance"))
+"""What the user's own Python is given: the coders' tests, then the sealed ones."""
 TEST_SECONDS = 120
 CLONE_SECONDS = 60
 
@@ -33,8 +34,6 @@ class DemoFiles:
 
     requirement: str
     recording: Path
-    test_arguments: tuple[str, ...]
-    """What the user's own Python is given to run the delivered tests."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ async def demo(*, as_json: bool = False) -> int:
     async with open_system(settings) as system:
         project = await system.engine.launch(launch)
         view, overview = await work_on(system, project, screen, policy=POLICY)
-    own = await own_tests(settings, overview, files) if view.status == "delivered" else None
+    own = await own_tests(settings, overview) if view.status == "delivered" else []
     return _end(view, overview, own, as_json=as_json)
 
 
@@ -76,18 +75,15 @@ def demo_files() -> DemoFiles:
     folder = Path(str(resources.files("phoenix"))) / "demo"
     try:
         requirement = (folder / "requirement.md").read_text(encoding="utf-8")
-        about = folder / "metadata.json"
-        metadata = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
     except OSError as error:
         raise StorageError(
             f"The demo's {error.filename} is missing.",
             hint="Install Phoenix again: it is part of the package.",
         ) from error
-    arguments = tuple(str(a) for a in metadata.get("tests", TEST_ARGUMENTS))
-    return DemoFiles(requirement, folder / "recording.jsonl", arguments)
+    return DemoFiles(requirement, folder / "recording.jsonl")
 
 
-async def own_tests(settings: Settings, overview: Overview, files: DemoFiles) -> OwnTests:
+async def own_tests(settings: Settings, overview: Overview) -> list[OwnTests]:
     """Check the delivered branch out, and run its tests with the user's own Python, outside Phoenix.
 
     Raises:
@@ -96,7 +92,7 @@ async def own_tests(settings: Settings, overview: Overview, files: DemoFiles) ->
     delivery = overview.artifacts["delivery"]
     checkout = settings.home / "demo" / str(overview.project.id)[:8]
     await asyncio.to_thread(clone, str(delivery["repository"]), str(delivery["branch"]), checkout)
-    return await asyncio.to_thread(run_tests, checkout, files.test_arguments)
+    return [await asyncio.to_thread(run_tests, checkout, arguments) for arguments in TESTS]
 
 
 def clone(repository: str, branch: str, to: Path) -> None:
@@ -161,32 +157,35 @@ def own_python() -> str:
     return base if base and Path(base).exists() else shutil.which("python3") or sys.executable
 
 
-def _end(view: View, overview: Overview, own: OwnTests | None, *, as_json: bool) -> int:
+def _end(view: View, overview: Overview, own: list[OwnTests], *, as_json: bool) -> int:
     from phoenix.cli.follow import exit_code, summary
     from phoenix.cli.session import end
 
     if as_json:
-        about: dict[str, Any] = {"checkout": str(own.checkout), "tests_passed": own.passed} if own else {}
+        passed = all(tests.passed for tests in own)
+        about: dict[str, Any] = {"checkout": str(own[0].checkout), "tests_passed": passed} if own else {}
         print_json(summary(view, overview) | about)
     else:
         end(view, overview, as_json=False)
-    if own is None:
+    if not own:
         return exit_code(view)
     if not as_json:
         _print_tests(own)
-    return DELIVERED if own.passed else FAILED
+    return DELIVERED if all(tests.passed for tests in own) else FAILED
 
 
-def _print_tests(own: OwnTests) -> None:
+def _print_tests(own: list[OwnTests]) -> None:
     import typer
 
     from phoenix.cli.escape import clean
 
-    last = own.output.splitlines()[-4:] if own.passed else own.output.splitlines()[-30:]
-    typer.echo(f"checkout   {own.checkout}")
-    typer.echo(clean(f"\nIts tests, run by your own Python: {own.command}"))
-    typer.echo(clean("\n".join(f"    {row}" for row in last if row.strip())))
-    if not own.passed:
+    typer.echo(f"checkout   {own[0].checkout}")
+    typer.echo("\nIts tests, run by your own Python, outside Phoenix:")
+    for tests in own:
+        last = tests.output.splitlines()[-3:] if tests.passed else tests.output.splitlines()[-30:]
+        typer.echo(clean(f"    {tests.command}"))
+        typer.echo(clean("\n".join(f"        {row}" for row in last if row.strip())))
+    if not all(tests.passed for tests in own):
         say("error: the delivered tests do not pass with this Python")
         return
     typer.echo(

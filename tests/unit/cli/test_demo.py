@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phoenix.cli.demo import TEST_ARGUMENTS, clone, own_python, run_tests
+from phoenix.cli.demo import TESTS, clone, own_python, run_tests
 from phoenix.errors import GitFailed
 
 TEST = """
@@ -47,7 +47,7 @@ def test_the_delivered_tests_decide(tmp_path: Path, value: int, passed: bool) ->
     """They run with the Python that made this environment, not with the environment's own."""
     checkout = tmp_path / "demo" / "x"
     clone(str(delivered(tmp_path, value)), "phoenix/x", checkout)
-    own = run_tests(checkout, TEST_ARGUMENTS)
+    own = run_tests(checkout, TESTS[0])
     assert own.passed is passed, own.output
     assert own.command.startswith(own_python())
     assert "Ran 1 test" in own.output
