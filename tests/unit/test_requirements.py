@@ -60,9 +60,7 @@ def test_the_lock_satisfies_what_the_project_asks_for() -> None:
     for requirement in wanted:
         version = versions.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement.name} is not locked: run `make lock`"
-        assert requirement.specifier.contains(version, prereleases=True), (
-            f"{requirement} has {version}"
-        )
+        assert requirement.specifier.contains(version, prereleases=True), f"{requirement} has {version}"
 
 
 def test_no_registry_is_named() -> None:
