@@ -243,7 +243,7 @@ class Desk:
     def _described(self, result: ExecuteResult) -> str:
         how = f"killed: {result.killed}" if result.exit_code is None else f"exit code {result.exit_code}"
         text = "\n".join(part.rstrip() for part in (result.stdout, result.stderr) if part.strip())
-        return f"{self._homed(text)}\n[{how}]".lstrip()
+        return f"{self._homed(text)}\n[{how}]".lstrip("\n")
 
     def _homed(self, text: str) -> str:
         """Show workspace and environment under one name, wherever they are on this machine."""

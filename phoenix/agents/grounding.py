@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from phoenix.agents.conventions import find_conventions
+from phoenix.agents.conventions import DATA, find_conventions
 from phoenix.agents.repository_map import repository_map
 from phoenix.ports import Ports
 
@@ -39,7 +39,7 @@ async def ground(
     return Grounding(
         layout=conventions.layout,
         map=await repository_map(
-            {path: text for path, text in texts.items() if not is_test(path)},
+            {p: text for p, text in texts.items() if not is_test(p) and PurePosixPath(p).suffix not in DATA},
             token_budget=map_tokens,
             focus=focus,
         ),

@@ -101,6 +101,7 @@ async def specify(value: Answers | Spec, ports: Ports, reason: str = "") -> Spec
         request=request,
         answers=answers,
         layout=about.layout,
+        map=about.map,
         previous=previous,
         feedback=reason or "No reason was given.",
     )
@@ -118,6 +119,6 @@ async def frame(sized: Sized, ports: Ports) -> Spec:
         if len(answer.criteria()) > 2:
             raise DomainInvalid([("requirements", "the short path takes one or two criteria in all")])
 
-    messages = render("frame", request=request, layout=about.layout)
+    messages = render("frame", request=request, layout=about.layout, map=about.map)
     written = await draft(ports, Caller("frame"), messages, SpecDraft, check)
     return Spec(**written.model_dump(), request=sized.request)
