@@ -110,9 +110,13 @@ class Follower:
                     yield None
                 else:
                     yield event
+                me = asyncio.current_task()
+                if me is not None and me.cancelling():
+                    raise asyncio.CancelledError  # one that a library lost
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=1)
 
     async def _by_row(self, view: View, quiet: float) -> View:
         """Return the view as the run's row says, should its last event not have come."""

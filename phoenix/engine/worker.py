@@ -34,6 +34,10 @@ STALE_SECONDS = 15.0
 
 LOST = (DatabaseUnavailable, OperationalError, psycopg.OperationalError, ConnectorException, OSError)
 
+STOP_SECONDS = 10.0
+"""How long running steps may take to be handed back when the process stops."""
+CANCELS = 5
+
 
 def new_worker_key() -> int:
     """Return a random advisory lock for a worker."""
@@ -86,11 +90,10 @@ class RunWorker:
             self._alive.set()
             if self._worker is not None:
                 self._worker.stop()  # type: ignore[no-untyped-call]
-            await asyncio.wait([work])
-            alive.cancel()
-            await asyncio.wait([alive])
+            await _ended(work, patience_seconds=STOP_SECONDS)
+            await _ended(alive, patience_seconds=0)
             for task in (work, alive):
-                if not task.cancelled() and (error := task.exception()) is not None:
+                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                     log.error("worker_broke", task=task.get_name(), exc_info=error)
 
     async def _work(self) -> None:
@@ -107,7 +110,7 @@ class RunWorker:
             await asyncio.sleep(0 if self._stopping.is_set() else BEAT_SECONDS)
 
     async def _stay_alive(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 async with self._database.connect() as plain:
                     connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
@@ -124,7 +127,7 @@ class RunWorker:
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _beat(self, connection: AsyncConnection) -> None:
-        while True:
+        while not self._stopping.is_set():
             await connection.execute(text("SELECT 1"))
             if self._worker is not None and self._worker.worker_id is not None:
                 await self._queue.beat(self._worker.worker_id)
@@ -141,6 +144,22 @@ class RunWorker:
             in_hand=self._in_hand(),
             stale_seconds=self._stale_seconds,
         )
+
+
+async def _ended(task: asyncio.Task[None], *, patience_seconds: float) -> None:
+    """Wait for a task to end; when patience is over cancel it, more than once.
+
+    Before Python 3.12 `asyncio.wait_for`, which the database's driver uses, can lose a cancellation. A
+    task that outlives all of them is left: what it worked on is taken up by the next sweep.
+    """
+    await asyncio.wait([task], timeout=patience_seconds)
+    for _ in range(CANCELS):
+        if task.done():
+            return
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+    if not task.done():
+        log.error("worker_did_not_stop", task=task.get_name())
 
 
 async def sweep(

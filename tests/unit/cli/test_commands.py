@@ -250,7 +250,7 @@ def test_ctrl_c_hands_back_and_resume_goes_on(shell: Shell) -> None:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     project = lines(shell.phoenix("list", "--json"))[0]["project_id"]
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1] == f"stopped; go on with: phoenix resume {project[:8]}"
