@@ -27,6 +27,7 @@ RESULT_BYTES = 64 * 1024**2
 TESTS = 20_000
 _ORDER = "PHOENIX_HARNESS_ORDER"
 _RUNNER = "python -I -B -m phoenix_harness_run"
+_GREEN = ("passed", "skipped")
 _NOT_THE_CODES_OWN = frozenset({"ModuleNotFoundError", "ImportError", "SyntaxError", "IndentationError"})
 # ANSI sequences, and what neither a terminal nor PostgreSQL should be shown.
 _UNPRINTABLE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]|[\ud800-\udfff]")
@@ -75,6 +76,8 @@ class PytestHarness:
         reason = f"The run was stopped after {timeout_seconds:g} s." if stopped else ""
         code = report.get("exit")
         tests = _results(report, reason or f"The test process ended with exit code {code}", show)
+        if not stopped and not report.get("ended") and all(t.outcome in _GREEN for t in tests):
+            tests.append(_cut_short(code))
         output = show.text(str(report.get("output", "")))[-OUTPUT_CHARS:].strip()
         return SuiteResult(
             command=command,
@@ -142,6 +145,12 @@ def _unreported(done: ExecuteResult) -> str:
     ended = f"killed: {done.killed}" if done.killed else f"exit code {done.exit_code}"
     printed = f"{done.stdout[-OUTPUT_CHARS:]}\n{done.stderr[-OUTPUT_CHARS:]}".strip()
     return f"{printed}\nThe test run ended without a result ({ended}).".strip()
+
+
+def _cut_short(code: object) -> TestResult:
+    """Return what stands for tests that were left out since the process ended between two tests."""
+    said = f"The test process ended with exit code {code} before the run was over: tests were left out."
+    return TestResult(id="pytest", outcome="error", message=said)
 
 
 def _results(report: dict[str, Any], unfinished: str, show: _Shown) -> list[TestResult]:

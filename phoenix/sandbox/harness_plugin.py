@@ -82,6 +82,10 @@ class Recorder:
             message=message[:MESSAGE_CHARS],
         )
 
+    def pytest_sessionfinish(self) -> None:
+        """Note that pytest came to its end: what ends the process before leaves tests out unseen."""
+        self._write(event="end")
+
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note a file that could not be collected."""
         if report.failed:

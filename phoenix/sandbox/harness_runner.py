@@ -87,23 +87,28 @@ def environment(order: dict[str, Any], root: str, scratch: str) -> dict[str, str
     return kept
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """Merge the plugin's lines into one result per test, in the order in which they started."""
+def read_results(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """Merge the plugin's lines into one result per test, in the order in which they started.
+
+    Return as well whether pytest came to its end.
+    """
     try:
         with path.open("rb") as file:
             text = file.read(RESULT_BYTES).decode("utf-8", "replace")
     except OSError:
-        return []
+        return [], False
+    ended = False
     tests: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():
         try:
             entry = json.loads(line)
+            ended = ended or entry["event"] == "end"
             test = tests.setdefault(str(entry["id"]), {"id": str(entry["id"]), "outcome": "", "seconds": 0.0})
             if entry["event"] != "start":
                 _merge(test, entry)
         except (ValueError, KeyError, TypeError):
             continue  # the last line of a killed process, or a test that wrote here
-    return list(tests.values())
+    return list(tests.values()), ended
 
 
 def _merge(test: dict[str, Any], entry: dict[str, Any]) -> None:
@@ -168,10 +173,12 @@ def supervise(order: dict[str, Any], root: str, scratch: str) -> dict[str, Any]:
     stop(child)
     child.wait()
     reader.join(1.0)  # a daemon that a test left behind may hold the pipe open for ever
+    tests, ended = read_results(Path(scratch, "results"))
     return {
         "exit": child.returncode,
         "timeout": killed,
-        "tests": read_results(Path(scratch, "results")),
+        "ended": ended,
+        "tests": tests,
         "output": kept.text().replace(scratch, "<temporary>"),
     }
 

@@ -277,6 +277,26 @@ async def test_a_test_that_ends_the_process_is_an_error(harness: PytestHarness, 
     assert "exit code 0" in result.tests[1].message
 
 
+@pytest.mark.parametrize(
+    ("hook", "left"),
+    [("pytest_configure(config)", {}), ("pytest_runtest_logfinish(nodeid)", {"test_a": "passed"})],
+)
+async def test_a_run_cut_short_between_tests_is_an_error(
+    harness: PytestHarness, tmp_path: Path, hook: str, left: dict[str, str]
+) -> None:
+    """Tests that did not run since the process left with success do not go unnoticed."""
+    write(
+        tmp_path,
+        {
+            "conftest.py": f"import os\ndef {hook}: os._exit(0)\n",
+            "test_cut.py": "def test_a(): pass\ndef test_b(): assert 0\n",
+        },
+    )
+    result = await harness.run(tmp_path)
+    assert outcomes(result) == {**left, "pytest": "error"}
+    assert "exit code 0 before the run was over" in result.tests[-1].message
+
+
 async def test_output_is_capped_printable_and_free_of_machine_paths(
     harness: PytestHarness, tmp_path: Path
 ) -> None:
