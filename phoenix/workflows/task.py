@@ -50,7 +50,9 @@ async def check_task(work: TaskWork, runtime: Runtime[Ports]) -> TaskWork:
     tree = await clean_checkout(ports, f"check-{work.task}", work.commit)
     changed = await tree.changed(work.base)
     folder = await folder_of(ports, work.sealed)
-    if work.sealed and any(path.startswith(f"{folder}/") for path in changed):
+    # A file or a link in the place of the folder, or of one above it, would keep the tests out as well.
+    touched = [p for p in changed if f"{p}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{p}/")]
+    if work.sealed and touched:
         await ports.events.emit("seal_broken", task=work.task, files=changed[:20])
         return work.model_copy(update={"broken_seal": True})
     problems = list(work.problems)
@@ -93,6 +95,11 @@ async def _sealed_problems(work: TaskWork, ports: Ports, name: str) -> list[str]
         return []
     tree = await clean_checkout(ports, name, work.commit)
     paths = await lay_sealed(ports, tree, sealed)
+    hidden = sorted(set(paths) - set(await tree.files()))
+    if hidden:
+        return [
+            f"A .gitignore leaves out the acceptance tests' files {', '.join(hidden)}. Take them back in."
+        ]
     suite = await ports.harness.run(tree.path, paths=paths, sealed=True)
     return [
         f"Criterion {test.criterion} does not hold yet ({result.outcome}):\n{cap(result.message, 3000)}"

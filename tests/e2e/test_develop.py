@@ -18,6 +18,7 @@ from phoenix.llm.scripted import Say, ScriptedModel
 from phoenix.settings import Settings
 from tests.e2e.conftest import LONGEST_SECONDS, Develop, Result, asks_for, stopped, system_of
 from tests.e2e.script import (
+    ADD,
     FINE,
     MODEL,
     MUL,
@@ -161,12 +162,27 @@ async def test_a_red_verification_becomes_a_repair_task(develop: Develop) -> Non
     assert [e["passed"] for e in result.of("build_verified")] == [False, True]
 
 
-async def test_a_coder_that_writes_sealed_tests_is_caught(develop: Develop) -> None:
-    """A task whose coder touches the sealed folder fails, and nothing of it is merged."""
+async def test_a_coder_that_hides_the_sealed_tests_is_sent_back(develop: Develop) -> None:
+    """Files that a `.gitignore` leaves out would be in no commit, and no verification could be green."""
+    hide, show = (edit(".gitignore", *change) for change in (("", "acceptance/\n"), ("acceptance/", "x/")))
+    result = await develop(script(code__T1__r1=[hide, ADD, submit()], code__T1__r2=[show, submit()]))
+    delivered(result)
+    again = next(r for r in result.model.requests if r.caller.task == "T1/r2")
+    assert "A .gitignore leaves out" in str(again.messages[-1].content)
 
-    cheat = Say(
-        calls=[("bash", {"command": f"mkdir -p tests/acceptance && echo 'def test_add(): pass' > {SEALED}"})]
-    )
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"mkdir -p tests/acceptance && echo 'def test_add(): pass' > {SEALED}",
+        "mkdir -p tests && ln -s .. tests/acceptance",
+        "echo > tests",
+    ],
+)
+async def test_a_coder_that_writes_sealed_tests_is_caught(develop: Develop, command: str) -> None:
+    """A task whose coder touches the sealed folder, or its place, fails; nothing of it is merged."""
+
+    cheat = Say(calls=[("bash", {"command": command})])
     result = await develop(
         script(
             code__T1__r1=[cheat, submit()],
