@@ -77,7 +77,10 @@ def read_requirement(words: str | None, file: str) -> str:
     if (words is None) == (not file):
         said = "Both a REQUIREMENT and a FILE are given." if file else "There is no requirement."
         raise RequirementInvalid(said, hint=hint)
-    return words if words is not None else read_text(file)
+    from phoenix.domain.cleaning import clean_text
+
+    # An argument that is no UTF-8 comes with surrogates, which are no text.
+    return clean_text(words) if words is not None else read_text(file)
 
 
 def read_text(file: str) -> str:
@@ -185,7 +188,8 @@ def record_path(text: str) -> Path | None:
     if not text:
         return None
     path = Path(text).expanduser().absolute()
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+    other = path.exists() and not path.is_file()  # a folder, or a device that has no end
+    if other or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise SettingInvalid(
             f"{path} cannot be written.", field="--record", hint="Name a file in a folder of yours."
         )

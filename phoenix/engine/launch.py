@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from phoenix.domain.approval import Approval
+from phoenix.domain.cleaning import clean_text
 from phoenix.domain.frozen import Frozen
 from phoenix.domain.project import MAX_REQUIREMENT_CHARS, Path, Request
 from phoenix.domain.run import Project, Run, Usage
@@ -37,7 +38,7 @@ class Launch(Frozen):
             RequirementInvalid: the requirement is empty or too long.
             BudgetInvalid: the budget is not a positive amount.
         """
-        text = self.requirement.strip()
+        text = clean_text(self.requirement).strip()
         if not text:
             raise RequirementInvalid(
                 "The requirement is empty.", field="requirement", hint="Say what to build."
@@ -51,7 +52,8 @@ class Launch(Frozen):
         if self.budget_usd is not None:
             check_budget(self.budget_usd)
         title = self.title.strip() or text.splitlines()[0].lstrip("# ").strip() or text[:TITLE_CHARS]
-        return self.model_copy(update={"title": title[:TITLE_CHARS]})
+        named = {"title": clean_text(title)[:TITLE_CHARS], "requirement": clean_text(self.requirement)}
+        return self.model_copy(update=named)
 
     def flow_input(self) -> Any:
         """Return the JSON that the flow starts with."""

@@ -62,6 +62,7 @@ def test_every_command_has_help(run: CliRunner) -> None:
         (["new", "x", "--approve", "spec,plane"], "there is no gate 'plane'"),
         (["new", "x", "--repo", "/no/such/folder"], "does not exist"),
         (["new", "x", "--record", "/no/such/folder/file"], "cannot be written"),
+        (["new", "x", "--record", "/dev/full"], "cannot be written"),
         (["run", "flows.py"], "names no flow"),
         (["run", "/no/such/flows.py:x", "1"], "There is no file"),
         (["graph", "nothing"], "There is no flow 'nothing'"),
@@ -157,6 +158,14 @@ def test_a_repository_is_a_folder_with_git_or_an_address(tmp_path: Path) -> None
     assert repository_of("https://example.org/x.git") == "https://example.org/x.git"
     assert repository_of("git@example.org:x.git") == "git@example.org:x.git"
     assert repository_of("") is None
+
+
+def test_a_requirement_is_made_fit_for_the_database(tmp_path: Path) -> None:
+    """PostgreSQL takes no NUL, and a byte of the command line that is no UTF-8 is no text."""
+    (tmp_path / "nul.md").write_bytes(b"A\0B")
+    assert launch_of(NewOptions(file=str(tmp_path / "nul.md"))).requirement == "A\ufffdB"
+    launch = launch_of(NewOptions(requirement="A\udcffB\0"))
+    assert (launch.requirement, launch.title) == ("A\ufffdB\ufffd", "A\ufffdB\ufffd")
 
 
 def test_a_launch_holds_what_was_asked(tmp_path: Path) -> None:
