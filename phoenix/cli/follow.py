@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phoenix.cli.gates import TerminalAsker, who
 from phoenix.cli.output import DELIVERED, FAILED, WAITING, summary_of
 from phoenix.cli.view import ENDS, View
 from phoenix.domain.run import FINISHED, Event, Project
-from phoenix.errors import DatabaseUnavailable, DecisionConflict, DomainInvalid
+from phoenix.errors import DatabaseUnavailable, DecisionConflict, DiskFull, DomainInvalid
 
 if TYPE_CHECKING:
     from phoenix.cli.screen import Screen
@@ -26,6 +28,7 @@ QUIET_SECONDS = 5.0
 GIVE_UP_SECONDS = 30.0
 """A database that does not answer for so long is taken for gone."""
 
+LEAST_FREE_BYTES = 64 * 1024**2
 BUFFER = 1000
 GATE_EVENTS = frozenset({"run_waiting", "run_finished"})
 POLICY = "policy"
@@ -42,6 +45,8 @@ class Follower:
     screen: Screen
     asker: TerminalAsker | None = None
     policy: str = "by policy (--approve)"
+    home: Path | None = None
+    """The data folder, whose free space is watched."""
 
     async def past(self, view: View) -> View:
         """Return the view after all events so far, shown nowhere."""
@@ -70,6 +75,7 @@ class Follower:
             now = asyncio.get_running_loop().time()
             if event is None or now - drawn >= TICK_SECONDS:
                 self.screen.tick(view)
+                self._check_space()
                 drawn = now
             if event is None:
                 quiet += TICK_SECONDS
@@ -85,6 +91,18 @@ class Follower:
             if event is not None and event.kind in GATE_EVENTS and await self._gates(view):
                 return replace(view, status="waiting")
         return view
+
+    def _check_space(self) -> None:
+        """Stop while there is room to hand back what runs.
+
+        Raises:
+            DiskFull: too little space is left.
+        """
+        if self.home is not None and shutil.disk_usage(self.home).free < LEAST_FREE_BYTES:
+            raise DiskFull(
+                f"Less than {LEAST_FREE_BYTES // 1024**2} MB are free at {self.home}; work has stopped.",
+                hint=f"Nothing is lost: free some, then phoenix resume {str(self.project.id)[:8]}.",
+            )
 
     async def _news(self, after: int) -> AsyncIterator[Event | None]:
         """Yield events as they come, and None whenever there was none for a moment."""

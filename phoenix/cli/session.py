@@ -96,7 +96,7 @@ async def work_on(
         policy: Who decides in place of people, in words.
     """
     engine = system.engine
-    follower = Follower(engine, project, screen, asker_of(screen))
+    follower = Follower(engine, project, screen, asker_of(screen), home=system.home)
     if policy:
         follower.policy = policy
     view = first_view(system, project)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -66,7 +67,8 @@ async def find_model(settings: Settings, *, ollama_url: str = OLLAMA_URL) -> str
         if chats:
             return f"openai:{default if default in chats else chats[0]}"
         if not settings.openai_api_key:
-            raise NoModel(f"{settings.openai_base_url} serves no model.", hint="Name one with --model.")
+            where = _shown(settings.openai_base_url)
+            raise NoModel(f"{where} serves no model.", hint="Name one with --model.")
     if settings.openai_api_key:
         return DEFAULT_MODEL
     local = await _ollama_models(ollama_url)
@@ -101,6 +103,11 @@ def _key(settings: Settings) -> str:
     return settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
 
 
+def _shown(url: str) -> str:
+    """Return an address without the name and password that it may hold."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
 async def _served(base_url: str, key: str) -> list[str]:
     """Return the models that an OpenAI-compatible server lists; none when it keeps no list."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -108,12 +115,12 @@ async def _served(base_url: str, key: str) -> list[str]:
         async with httpx.AsyncClient(timeout=PROBE_SECONDS) as client:
             response = await client.get(base_url.rstrip("/") + "/models", headers=headers)
             if response.status_code in (401, 403):
-                raise ModelRefusedKey(f"{base_url} refuses the key.", hint="Check OPENAI_API_KEY.")
+                raise ModelRefusedKey(f"{_shown(base_url)} refuses the key.", hint="Check OPENAI_API_KEY.")
             rows = response.json()["data"] if response.is_success else []
             return [str(row["id"]) for row in rows]
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         hint = "Check OPENAI_BASE_URL and the network."
-        raise ModelUnavailable(f"No model server answers at {base_url}.", hint=hint) from error
+        raise ModelUnavailable(f"No model server answers at {_shown(base_url)}.", hint=hint) from error
     except (ValueError, KeyError, TypeError):
         return []
 

@@ -103,15 +103,7 @@ async def _small_work(value: Spec | Evidence, ports: Ports, guidance: str) -> Ta
         build_ = await ports.artifacts.get(value.build, Build)
         spec = await ports.artifacts.get(value.spec, Spec)
         start, round_ = build_.commit, build_.round + 1
-        problems = [
-            f"{c.criterion} is not shown to hold: "
-            + (
-                "; ".join(f"{t.id} {t.outcome}: {t.message[:1000]}" for t in c.tests)
-                or "no test was named for it"
-            )
-            for c in value.criteria
-            if not c.holds
-        ]
+        problems = [_why_not(c) for c in value.criteria if not c.holds]
         problems += [*value.problems, *([guidance] if guidance else [])]
     else:
         spec = value

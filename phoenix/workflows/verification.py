@@ -14,6 +14,7 @@ from phoenix.domain.project import Request
 from phoenix.domain.spec import Criterion, Spec
 from phoenix.flow import step
 from phoenix.ports import Ports
+from phoenix.workflows.soundness import unsound
 
 TREE = "verify"
 SEALED_TREE = "verify-sealed"
@@ -33,11 +34,13 @@ async def prove(build: Build, ports: Ports) -> Evidence:
     sealed = await ports.artifacts.get(build.sealed, Sealed) if build.sealed else None
     commit = await _with_sealed(build, sealed, ports)
     decided, suite = await asyncio.gather(_sealed_run(commit, sealed, ports), _whole_run(commit, ports))
+    origin = await _origin(build, ports)
     folders = [sealed.folder] if sealed else []
     problems = [
         f"{t.id} {t.outcome}: {cap(t.message, 2000)}"
-        for t in await new_failures(ports, suite, await _origin(build, ports), name=TREE, apart_from=folders)
+        for t in await new_failures(ports, suite, origin, name=TREE, apart_from=folders)
     ]
+    problems += await unsound(ports, commit, origin, suite=suite, decided=decided, sealed=sealed)
     problems += [
         f"{t.task} {t.status}: {cap(t.reason, 2000)}"
         for t in build.tasks

@@ -103,3 +103,23 @@ async def test_a_failing_test_of_the_repository_is_a_problem(bench: MakeBench) -
     assert all(c.holds for c in evidence.criteria)
     assert not evidence.passed
     assert evidence.problems[0].startswith("tests/test_own.py::test_own failed")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"pytest.ini": "[pytest]\naddopts = --co\n"}, "none ran"),
+        ({"conftest.py": "def pytest_collection_modifyitems(items):\n    items.clear()\n"}, "none ran"),
+        ({"conftest.py": "import os\nos._exit(0)\n"}, "ended with exit code 0"),
+        ({".gitattributes": "*.py working-tree-encoding=UTF-16\n"}, "working-tree-encoding"),
+    ],
+)
+async def test_what_hides_tests_or_bytes_is_a_problem(
+    bench: MakeBench, files: dict[str, str], said: str
+) -> None:
+    """A build whose own tests are kept from running, or whose checkout would differ, does not pass."""
+    made = await bench({})
+    evidence = await prove(await built(made, GOOD | files), made.ports)
+    assert all(c.holds for c in evidence.criteria)
+    assert not evidence.passed
+    assert said in "\n".join(evidence.problems)
