@@ -48,7 +48,7 @@ fd = libc.open_by_handle_at(here, buffer, os.O_RDONLY)
 print(os.read(fd, 99))
 """
 
-_SAME_ROOT = "[ /proc/1/root/etc/passwd -ef /etc/passwd ]"
+_SAME_ROOT = "[ $(stat -Lc %d:%i /proc/1/root) = $(stat -Lc %d:%i /) ]"
 _DISK = """
 import os
 at = os.stat(".").st_dev

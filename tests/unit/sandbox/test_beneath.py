@@ -48,7 +48,7 @@ def test_paths_that_leave_are_refused(root: Path, path: str) -> None:
     assert (root.parent / "secret").read_text() == "secret"
 
 
-@pytest.mark.parametrize("target", ["../secret", "inside", "/proc/self/root/etc/passwd", "missing"])
+@pytest.mark.parametrize("target", ["../secret", "inside", "/proc/self/cwd/pyproject.toml", "missing"])
 def test_links_are_never_followed(root: Path, target: str) -> None:
     """A link is refused wherever it points, at the end of a path and in its middle."""
     (root / "inside").mkdir()
