@@ -244,13 +244,22 @@ def test_a_home_that_cannot_be_made_is_said(shell: Shell, monkeypatch: pytest.Mo
 def test_ctrl_c_hands_back_and_resume_goes_on(shell: Shell) -> None:
     """The command to go on with is the last thing said."""
     process = subprocess.Popen(
-        shell.command("linger", "Ada"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        shell.command("linger", "Ada"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background may ignore Ctrl-C, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
-    while not (shell.folder / "lingering").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        while not (shell.folder / "lingering").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     project = lines(shell.phoenix("list", "--json"))[0]["project_id"]
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1] == f"stopped; go on with: phoenix resume {project[:8]}"
