@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Coroutine
@@ -40,6 +41,8 @@ class Standing:
 
 
 standing = Standing()
+
+CREDENTIALS = re.compile(r"://[^/@\s\"\\]+@")
 
 
 def finish(command: Coroutine[Any, Any, int], *, as_json: bool = False) -> NoReturn:
@@ -118,5 +121,6 @@ def say(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON to standard output, at once."""
-    typer.echo(json.dumps(value, ensure_ascii=True, default=str))
+    """Print a value as one line of JSON to standard output, without the credentials of addresses."""
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    typer.echo(CREDENTIALS.sub("://***@", text))
