@@ -16,7 +16,7 @@ from phoenix.delivery.branch import BranchOutlet
 from phoenix.domain.run import Project, Run
 from phoenix.engine.engine import Engine, Services
 from phoenix.engine.queue import open_queue
-from phoenix.errors import DatabaseUnavailable, DiskFull
+from phoenix.errors import DatabaseUnavailable, DiskFull, SandboxUnavailable
 from phoenix.events.log import PostgresEventLog
 from phoenix.flow.algebra import Flow
 from phoenix.llm import providers
@@ -173,7 +173,7 @@ class _Nothing:
     kind = ""
 
     def open(self, *_: object, **__: object) -> Any:
-        raise DatabaseUnavailable("This process was started without execution.")
+        raise SandboxUnavailable("This process was started without execution.")
 
 
 def make_home(settings: Settings) -> None:

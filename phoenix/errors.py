@@ -24,7 +24,6 @@ PhoenixError
 ├── DomainInvalid              an orphan reference, a cycle, an uncovered criterion
 ├── AgentError                 an agent could not do its work
 │   ├── AgentGaveUp
-│   ├── AgentOverLimit
 │   ├── OutputUnusable
 │   └── SealBroken
 ├── ModelError                 a model call failed
@@ -187,10 +186,6 @@ class AgentError(PhoenixError):
 
 class AgentGaveUp(AgentError):
     """The agent says that it cannot go on."""
-
-
-class AgentOverLimit(AgentError):
-    """The agent used all the turns it is allowed."""
 
 
 class OutputUnusable(AgentError):
