@@ -4,22 +4,41 @@ PhoenixError
 ├── InputError                 someone gave something unusable: say which field, and what to do
 │   ├── RequirementInvalid
 │   ├── BudgetInvalid
+│   ├── PriceUnknown
 │   ├── RepositoryUnreadable
 │   ├── FlowFileInvalid
 │   ├── ModelUnknown
 │   ├── NoModel
 │   ├── NotFound
-│   └── SettingInvalid
+│   ├── CheckpointUnknown
+│   ├── PayloadInvalid
+│   ├── PayloadTooLarge
+│   ├── SettingInvalid
+│   └── AddressRefused
 ├── Conflict                   expected: somebody else was first, or the thing has changed
 │   ├── DecisionConflict
 │   ├── RunSuperseded
-│   └── ResumeRefused
+│   ├── EffectConflict
+│   ├── DeleteRefused
+│   ├── ResumeRefused
+│   ├── ForkRefused
+│   ├── ThreadBusy
+│   ├── AlreadyThere
+│   ├── KeyReused
+│   └── VersionConflict
+├── AccessError                who is there, and what they may do
+│   ├── Unauthenticated
+│   ├── Forbidden
+│   ├── RateLimited
+│   │   └── QuotaReached
+│   └── ProviderUnavailable
 ├── FlowError                  a pipeline is wrong, or a step of it failed
 │   ├── FlowInvalid
 │   ├── StepTypeMismatch
 │   ├── BranchMissing
 │   ├── LoopExhausted
 │   ├── RunStopped
+│   ├── RunQuarantined
 │   └── StepRejected
 ├── DomainInvalid              an orphan reference, a cycle, an uncovered criterion
 ├── AgentError                 an agent could not do its work
@@ -40,11 +59,19 @@ PhoenixError
 │   ├── ProvisionFailed
 │   └── PathRefused
 ├── WorkspaceError             git said no
-│   └── GitFailed
-└── StorageError               the database, the disk, or a checkpoint
-    ├── DatabaseUnavailable
-    ├── DiskFull
-    └── CheckpointRefused
+│   ├── GitFailed
+│   └── WorkspaceBusy
+├── StorageError               the database, the disk, or a checkpoint
+│   ├── DatabaseUnavailable
+│   ├── DiskFull
+│   ├── SchemaTooNew
+│   ├── SchemaTooOld
+│   ├── SchemaInUse
+│   ├── MemoryUnavailable
+│   └── CheckpointRefused
+└── ServiceError               the HTTP service that a command speaks to
+    ├── ServiceUnreachable
+    └── ServiceFailed
 """
 
 from __future__ import annotations
@@ -74,12 +101,16 @@ class PhoenixError(Exception):
     @property
     def code(self) -> str:
         """The stable name of this kind of error, in snake case."""
-        name = type(self).__name__
-        return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+        return code_of(type(self))
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""
         return f"{where}{self.message}" + (f" {self.hint}" if self.hint else "")
+
+
+def code_of(kind: type[PhoenixError]) -> str:
+    """Return the stable name of a kind of error, in snake case."""
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in kind.__name__).lstrip("_")
 
 
 class InputError(PhoenixError):
@@ -94,6 +125,10 @@ class RequirementInvalid(InputError):
 
 class BudgetInvalid(InputError):
     """The budget is not a positive amount of USD."""
+
+
+class PriceUnknown(InputError):
+    """The price of a model is unknown."""
 
 
 class RepositoryUnreadable(InputError):
@@ -116,8 +151,35 @@ class NotFound(InputError):
     """There is no such thing."""
 
 
+class CheckpointUnknown(InputError):
+    """There is no such checkpoint."""
+
+
+class PayloadInvalid(InputError):
+    """The request cannot be read. `problems` are (field, message) pairs."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        problems: tuple[tuple[str, str], ...] = (),
+        hint: str = "",
+        field: str = "",
+    ) -> None:
+        self.problems = problems
+        super().__init__(message, hint=hint, field=field)
+
+
+class PayloadTooLarge(InputError):
+    """The request is larger, or more deeply nested, than is allowed."""
+
+
 class SettingInvalid(InputError):
     """A setting is missing or wrong."""
+
+
+class AddressRefused(InputError):
+    """The address is not one that Phoenix connects to on a user's behalf."""
 
 
 class Conflict(PhoenixError):
@@ -134,8 +196,72 @@ class RunSuperseded(Conflict):
     """Another attempt of this run has taken over."""
 
 
+class EffectConflict(Conflict):
+    """Another effect was asked for under this key."""
+
+
+class DeleteRefused(Conflict):
+    """A project that is being worked on cannot be deleted."""
+
+
 class ResumeRefused(Conflict):
     """A resume must name the interrupt it answers."""
+
+
+class ForkRefused(Conflict):
+    """A project cannot be forked there."""
+
+
+class ThreadBusy(Conflict):
+    """The thread has an unfinished run."""
+
+
+class AlreadyThere(Conflict):
+    """There is such a thing already."""
+
+
+class KeyReused(Conflict):
+    """This idempotency key was used for another request."""
+
+
+class VersionConflict(Conflict):
+    """The thing has changed since it was read."""
+
+
+class AccessError(PhoenixError):
+    """Access is refused."""
+
+    category: Category = "security"
+
+
+class Unauthenticated(AccessError):
+    """Nobody is signed in."""
+
+
+class Forbidden(AccessError):
+    """This is not allowed to who is signed in."""
+
+
+class RateLimited(AccessError):
+    """There were too many requests. `after_seconds` is how long to wait."""
+
+    category: Category = "transient"
+
+    def __init__(
+        self, message: str = "", *, after_seconds: float = 1.0, hint: str = "", field: str = ""
+    ) -> None:
+        self.after_seconds = after_seconds
+        super().__init__(message, hint=hint, field=field)
+
+
+class QuotaReached(RateLimited):
+    """The organisation uses all that it may."""
+
+
+class ProviderUnavailable(AccessError):
+    """The identity provider cannot be reached, or does not answer as it should."""
+
+    category: Category = "transient"
 
 
 class FlowError(PhoenixError):
@@ -164,6 +290,10 @@ class LoopExhausted(FlowError):
 
 class RunStopped(FlowError):
     """A hook stopped the run."""
+
+
+class RunQuarantined(FlowError):
+    """Workers died with this run in hand, and it is not tried again by itself."""
 
 
 class StepRejected(FlowError):
@@ -229,9 +359,33 @@ class ModelRejected(ModelError):
 
 
 class BudgetSpent(ModelError):
-    """The project's budget is spent."""
+    """The project's budget is spent.
+
+    Args:
+        message: As of every error.
+        hint: As of every error.
+        field: As of every error.
+        scope: Whose budget: `task`, `project`, `organisation` or `day`.
+        measure: Of what: `usd`, `tokens`, `calls` or `wall_seconds`.
+        task: Of scope `task` its id.
+    """
 
     category: Category = "budget"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str = "",
+        field: str = "",
+        scope: str = "project",
+        measure: str = "usd",
+        task: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint, field=field)
+        self.scope = scope
+        self.measure = measure
+        self.task = task
 
 
 class RecordingMissing(ModelError):
@@ -268,6 +422,12 @@ class GitFailed(WorkspaceError):
     """A git command failed."""
 
 
+class WorkspaceBusy(WorkspaceError):
+    """Another process works on this project's files and does not let go."""
+
+    category: Category = "transient"
+
+
 class StorageError(PhoenixError):
     """The database, the disk, or a checkpoint failed."""
 
@@ -284,7 +444,41 @@ class DiskFull(StorageError):
     category: Category = "transient"
 
 
+class SchemaTooNew(StorageError):
+    """The database was migrated beyond what this version can work with."""
+
+
+class SchemaTooOld(StorageError):
+    """The database lacks migrations that this version needs."""
+
+
+class SchemaInUse(StorageError):
+    """Processes are connected that need what a migration would remove."""
+
+    category: Category = "conflict"
+
+
+class MemoryUnavailable(StorageError):
+    """The vectors of what is remembered cannot be used."""
+
+    category: Category = "transient"
+
+
 class CheckpointRefused(StorageError):
     """A checkpoint holds a type that is not on the allow-list."""
 
     category: Category = "security"
+
+
+class ServiceError(PhoenixError):
+    """The HTTP service could not be used."""
+
+
+class ServiceUnreachable(ServiceError):
+    """The HTTP service cannot be reached."""
+
+    category: Category = "transient"
+
+
+class ServiceFailed(ServiceError):
+    """The HTTP service could not answer."""

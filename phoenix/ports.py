@@ -2,71 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
-from phoenix.domain.evidence import Build, Delivery, Evidence, SuiteResult, TestResult
+from phoenix.domain.approval import GateDecision
+from phoenix.domain.budget import Hold, Most, Spent
+from phoenix.domain.code import CodeFile, MergeResult
+from phoenix.domain.effect import Effect as Effect  # noqa: PLC0414 - named here for steps
+from phoenix.domain.evidence import Delivery, SuiteResult, TestResult
+from phoenix.domain.execution import Environment, ExecuteResult, Limits
+from phoenix.domain.forecast import TaskCost
 from phoenix.domain.frozen import Frozen
-from phoenix.domain.plan import Plan
+from phoenix.domain.gates import LeftOut
+from phoenix.domain.lessons import Lessons
+from phoenix.domain.parcel import Parcel as Parcel  # noqa: PLC0414 - named here for steps
+from phoenix.domain.permissions import Ground, Ruling, ToolCall
 from phoenix.domain.project import Path as ProjectPath
-from phoenix.domain.run import Event, ModelCall, Run, Usage
-from phoenix.domain.spec import Spec
+from phoenix.domain.run import CallKey, Event, KeptAnswer, ModelCall, Run, Usage
+from phoenix.domain.steering import Message
+from phoenix.ports_memory import Memory
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
 
 M = TypeVar("M", bound=Frozen)
-
-
-# --- sandbox ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one command may use. Memory counts the whole process tree."""
-
-    memory_bytes: int = 2 * 1024**3
-    processes: int = 256
-    cpu_seconds: float = 600.0
-    file_bytes: int = 512 * 1024**2
-    tmp_bytes: int = 512 * 1024**2
-    output_bytes: int = 1024**2
-    """Captured output beyond this is dropped from the middle: head and tail are kept."""
-
-
-@dataclass(frozen=True)
-class ExecuteResult:
-    """How a command ended. `exit_code` is None when it was killed; `killed` then says why."""
-
-    exit_code: int | None
-    stdout: str
-    stderr: str
-    seconds: float
-    killed: str = ""
-    """Empty, or one of: timeout, cpu, memory, processes, disk, output."""
-    truncated: bool = False
-
-    @property
-    def ok(self) -> bool:
-        return self.exit_code == 0
-
-
-@dataclass(frozen=True)
-class Environment:
-    """An installed set of a project's declared dependencies, mounted read-only.
-
-    `root` is a folder on the host; `path` are the folders that go first in PATH, below it.
-    """
-
-    id: str
-    root: Path
-    path: tuple[Path, ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 class Sandbox(Protocol):
@@ -102,7 +67,7 @@ class Sandbox(Protocol):
 
 
 class Sandboxes(Protocol):
-    """Opens sandboxes of one kind: bubblewrap, sandlock or docker."""
+    """Opens sandboxes of one kind: bubblewrap, sandlock, docker or kubernetes."""
 
     kind: str
 
@@ -122,16 +87,8 @@ class Provisioner(Protocol):
             ProvisionFailed: something declared cannot be installed.
         """
 
-
-# --- workspace -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class MergeResult:
-    """`commit` is the merge; None when there are conflicts, which name the files."""
-
-    commit: str | None
-    conflicts: tuple[str, ...] = ()
+    async def prune(self, *, unused_seconds: float, dry_run: bool = False) -> tuple[int, int]:
+        """Remove environments nobody used for so long, a day at least; return how many, and their bytes."""
 
 
 class Worktree(Protocol):
@@ -198,11 +155,14 @@ class Workspace(Protocol):
     async def log(self, base: str, commit: str) -> list[tuple[str, str]]:
         """Return (id, subject) of the commits after base, oldest first."""
 
+    async def tree(self, commit: str) -> str | None:
+        """Return the id of a commit's tree: the same for the same files. None when there is no commit."""
+
     async def branch(self, name: str, commit: str) -> None:
         """Point a branch at a commit. Idempotent."""
 
     async def publish(self, target: str, name: str) -> None:
-        """Push a branch to a repository on this machine; nothing checked out there changes. Idempotent.
+        """Push a branch to another repository; nothing checked out there changes. Idempotent.
 
         Raises:
             GitFailed: the repository refuses it, or its branch of that name has other commits.
@@ -211,8 +171,49 @@ class Workspace(Protocol):
     async def patch(self, base: str, commit: str) -> str:
         """Return the unified diff between two commits."""
 
+    async def prune(self, *, dry_run: bool = False, expire_seconds: int = 3600) -> int:
+        """Remove all worktrees and snapshots and return the bytes that gives back. Idempotent.
 
-# --- models ----------------------------------------------------------------------------------
+        Branches and lasting commits stay. What nothing refers to goes once it is that old.
+        """
+
+    async def destroy(self) -> None:
+        """Remove the repository and all that belongs to it. Idempotent."""
+
+
+class Repositories(Protocol):
+    """The repositories of all projects."""
+
+    async def copy(self, source: UUID, target: UUID) -> None:
+        """Give a new project its own copy of another's repository, all commits in it. Idempotent.
+
+        Worktrees are not copied: they are made anew from their commits. A project without a repository
+        leaves nothing to copy.
+        """
+
+    async def discard(self, project_id: UUID) -> None:
+        """Remove a project's repository. Idempotent."""
+
+
+class Code(Protocol):
+    """The code of all projects, as people look at it. Links in it are named and never followed."""
+
+    async def base(self, project_id: UUID) -> str | None:
+        """Return the commit that a project began with; None where it has no repository yet."""
+
+    async def files(
+        self, project_id: UUID, commit: str, *, after: str = "", limit: int = 500
+    ) -> list[CodeFile] | None:
+        """Return files of a commit after a path, by path; None when there is no such commit."""
+
+    async def size(self, project_id: UUID, commit: str, path: str) -> int | None:
+        """Return how large a regular file of a commit is; None when there is none."""
+
+    async def read(self, project_id: UUID, commit: str, path: str) -> bytes | None:
+        """Return a regular file of a commit; None when there is none."""
+
+    async def patch(self, project_id: UUID, base: str, commit: str, *, max_bytes: int) -> str | None:
+        """Return the diff between two commits, cut after so many bytes; None when one is not there."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,10 @@ class Caller:
     agent: str
     task: str = ""
     """Empty for work on the whole project; else such as `T3` or `T3/review`."""
+    size: Literal["", "S", "M", "L"] = ""
+    """The task's size in the plan; empty where there is none."""
+    attempt: int = 1
+    """Counted from 1: what was tried before was not good enough."""
 
 
 class UsageLog(Protocol):
@@ -232,6 +237,44 @@ class UsageLog(Protocol):
 
     async def total(self) -> Usage:
         """Return the sum over the project; its cost is None when a call's price is unknown."""
+
+
+class CallJournal(Protocol):
+    """The answers of one run's model calls, from their arrival on: none is paid twice."""
+
+    async def find(self, key: CallKey) -> KeptAnswer | None:
+        """Return a call's answer if it arrived before. One that this version cannot read is missing."""
+
+    async def keep(
+        self, key: CallKey | None, answer: KeptAnswer, call: ModelCall, *, hold: Hold | None = None
+    ) -> None:
+        """Count an answered call and keep its answer, both or neither; without a key only count it.
+
+        A superseded attempt's answer is counted and not kept. What was held for the call is released with it.
+        """
+
+
+class Budgets(Protocol):
+    """The budgets that one run's model calls are under, shared with all others under them."""
+
+    async def limited(self) -> bool:
+        """Tell whether there is any limit. Cheap; a limit that is set meanwhile is seen within a minute."""
+
+    async def hold(self, caller: Caller, choices: Sequence[Most], *, seconds: float) -> Hold | Spent | None:
+        """Hold what a call may use, in all budgets or in none; the sum never passes any of them.
+
+        Args:
+            caller: Who makes the call.
+            choices: What it may use, the most first: the first that fits what is left is held.
+            seconds: When the call is over in any case.
+
+        Returns:
+            The limit that not even the last choice fits; None where one would fit as soon as calls that are
+            being made are counted.
+        """
+
+    async def release(self, hold: Hold) -> None:
+        """Release what was held for a call that was not answered. Idempotent."""
 
 
 class Models(Protocol):
@@ -259,9 +302,6 @@ class Models(Protocol):
         """Return what the whole project has used so far."""
 
 
-# --- the engine's services to running steps --------------------------------------------------
-
-
 class Artifacts(Protocol):
     """Content-addressed store of a project's documents."""
 
@@ -273,6 +313,12 @@ class Artifacts(Protocol):
 
         Raises:
             NotFound: there is none of that digest and kind in this project.
+        """
+
+    async def find(self, kind: type[M], **texts: str) -> list[M]:
+        """Return the stored models of a kind whose fields hold these texts, the last stored first.
+
+        A fork finds what it inherited as well. One stored by a version whose model does not fit is left out.
         """
 
 
@@ -306,6 +352,43 @@ class ChildRuns(Protocol):
         """
 
 
+class Gates(Protocol):
+    """How people decide in one project, for steps that prepare what is decided on."""
+
+    async def asks(self, gate: str, value: Mapping[str, Any]) -> bool:
+        """Tell whether people are to decide on this value at a gate, as level and rules are now."""
+
+    async def decisions(self) -> list[GateDecision]:
+        """Return how the project's gates were decided so far, oldest first."""
+
+    async def costs(self) -> list[TaskCost]:
+        """Return what each task used so far, beside what was expected when people decided on the plan."""
+
+    async def left_out(self) -> LeftOut:
+        """Return what people took out of the project's scope when its budget was spent."""
+
+
+class Outbox(Protocol):
+    """Effects of one run, each asked for under an idempotency key and done once."""
+
+    async def perform(self, effect: Effect) -> dict[str, Any]:
+        """Have an effect done now and return its result; one that is done gives the result it had.
+
+        One that a crash cut is done again under its key: it looks first, or repeating it changes nothing.
+
+        Raises:
+            EffectConflict: another effect was asked for under its key.
+            RunSuperseded: another attempt of the run has taken over.
+        """
+
+    async def post(self, effect: Effect) -> None:
+        """Have an effect done soon, by any worker, tried again with growing waits. Idempotent.
+
+        Raises:
+            EffectConflict, RunSuperseded: as `perform`.
+        """
+
+
 class Harness(Protocol):
     """Runs a project's tests and says what each did."""
 
@@ -326,26 +409,42 @@ class Harness(Protocol):
         """Tell whether a failure is the code's own (an import or collection error is not)."""
 
 
-@dataclass(frozen=True)
-class Parcel:
-    """All that a delivery is made of."""
-
-    title: str
-    requirement: str
-    spec: Spec
-    plan: Plan | None
-    build: Build
-    evidence: Evidence
-    log: Sequence[tuple[str, str]]
-    """(id, subject) of the delivered commits, oldest first."""
-    usage: Usage
-
-
 class Outlet(Protocol):
     """Hands finished work to its user."""
 
     async def deliver(self, parcel: Parcel) -> Delivery:
         """Make the branch and the evidence report. Idempotent: the same parcel gives the same delivery."""
+
+    async def annotate(self, lessons: Lessons) -> None:
+        """Put what was learned beside the evidence. Idempotent.
+
+        Raises:
+            OSError: it cannot be written; the delivery is as it was.
+        """
+
+
+class Permissions(Protocol):
+    """What the tools of one run may do."""
+
+    async def judge(self, call: ToolCall, *, key: str, ground: Ground) -> Ruling:
+        """Return what the rules say of a call, kept as a row before it is returned.
+
+        The same key again gives the ruling that it had, whatever the rules say by now. Where the rules ask
+        and nobody is there to be asked, the call is denied.
+        """
+
+    async def check(self, call: ToolCall, *, ground: Ground) -> Ruling:
+        """Return what the rules say of a call that a person has changed; nothing is kept."""
+
+
+class Steering(Protocol):
+    """What people say to the agents of one run while they work."""
+
+    async def unread(self, caller: Caller, *, after: int) -> list[Message]:
+        """Return the messages to an agent after a number, in order."""
+
+    async def read(self, caller: Caller, found: Sequence[Message], *, conversation: str, turn: int) -> None:
+        """Tell those who follow the project that messages were read. Idempotent for each conversation."""
 
 
 @dataclass(frozen=True)
@@ -363,6 +462,11 @@ class Ports:
     provisioner: Provisioner
     harness: Harness
     outlet: Outlet
+    gates: Gates
+    permissions: Permissions
+    steering: Steering
+    memory: Memory | None = None
+    """None where nothing is remembered: it is switched off, or model traffic is recorded or replayed."""
     path: ProjectPath = "auto"
     """The way the user chose for the project."""
     budget_usd: Decimal | None = None
@@ -371,8 +475,21 @@ class Ports:
 class EventLog(Protocol):
     """Events as readers see them."""
 
-    def follow(self, project_id: UUID, *, after: int = 0) -> AsyncIterator[Event]:
-        """Replay events after a sequence number, then go on live, without gap or repeat."""
+    def follow(
+        self, project_id: UUID, *, after: int = 0, kinds: Collection[str] = ()
+    ) -> AsyncIterator[Event]:
+        """Replay events after a sequence number, then go on live, without gap or repeat.
+
+        Where kinds are named, only those come, and others cost nothing.
+        """
+
+    def watch(
+        self, project_id: UUID, *, kinds: Collection[str] = ()
+    ) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+        """Watch a project: what is given returns after an event of these kinds, or a while without one.
+
+        Look at what the events are about after entering, and each time that it returns.
+        """
 
     async def read(self, project_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """Return stored events in order."""

@@ -9,11 +9,15 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from phoenix.domain.frozen import Frozen
+from phoenix.domain.gates import DecidingRole, GateRule
 
 HumanKind = Literal["approve", "ask", "wait"]
 """approve: decide on a value; ask: give a typed answer; wait: not for people, child runs end it."""
 
 Verdict = Literal["approve", "edit", "reject", "respond"]
+
+DecidedHow = Literal["", "person", "policy", "deadline"]
+"""By people, since nobody is asked at this gate, or since nobody decided in time; empty while open."""
 
 
 class HumanRequest(Frozen):
@@ -29,6 +33,8 @@ class HumanRequest(Frozen):
     answer_schema: dict[str, Any] = {}
     """JSON Schema of an edited value or an answer."""
     verdicts: list[Verdict] = []
+    notes: dict[str, Any] = {}
+    """What people may want to know beside it, and do not decide on: of a plan its `forecast`."""
 
 
 class Decision(Frozen):
@@ -50,6 +56,46 @@ class Decision(Frozen):
         return self
 
 
+class Vote(Frozen):
+    """What one person said on an approval. Of those before an escalation none counts after it."""
+
+    voter: str
+    voter_id: UUID | None = None
+    """None for who decides on the service's own machine."""
+    verdict: Verdict
+    reason: str = ""
+    value_digest: str
+    """Of what was looked at."""
+    escalated: bool = False
+    at: datetime
+
+
+class GateDecision(Frozen):
+    """How a gate was decided, by whom and why: what stays in the evidence."""
+
+    gate: str
+    key: str = ""
+    """Of the run that asked; empty for the project's own."""
+    verdict: Verdict
+    by: str
+    how: DecidedHow = "person"
+    reason: str = ""
+    value_digest: str
+    """Of what was decided on."""
+    votes: list[Vote] = []
+    at: datetime
+
+
+class Needs(Frozen):
+    """Who is needed for an approval to be decided."""
+
+    role: DecidingRole
+    users: list[str] = []
+    """Approvers who may as well."""
+    votes: int
+    """How many more must approve."""
+
+
 class Approval(Frozen):
     """An open or decided request of a run."""
 
@@ -60,5 +106,27 @@ class Approval(Frozen):
     request: HumanRequest
     decision: Decision | None = None
     decided_by: str = ""
+    decided_how: DecidedHow = ""
+    rule: GateRule = GateRule()
+    """As it was when it was asked; later changes of rules are for later approvals."""
+    deadline_at: datetime | None = None
+    escalated_at: datetime | None = None
     created_at: datetime
     decided_at: datetime | None = None
+    votes: list[Vote] = []
+
+    @property
+    def approvals(self) -> int:
+        """How many people have approved, of those whose votes count."""
+        escalated = self.escalated_at is not None
+        return sum(v.verdict == "approve" and v.escalated == escalated for v in self.votes)
+
+    def needs(self) -> Needs:
+        """Return who is needed."""
+        escalation = self.rule.escalation if self.escalated_at is not None else None
+        left = max(0, self.rule.quorum - self.approvals) if self.decision is None else 0
+        return Needs(
+            role=escalation.role if escalation else self.rule.role,
+            users=list(escalation.users) if escalation else [],
+            votes=left,
+        )

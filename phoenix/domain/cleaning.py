@@ -10,6 +10,8 @@ import math
 import re
 from typing import Any
 
+import orjson
+
 MAX_DEPTH = 100
 """Lists and objects inside each other; msgpack and pydantic both stop near 250."""
 
@@ -39,6 +41,26 @@ def clean_json(value: Any, *, max_depth: int = MAX_DEPTH) -> Any:
     if isinstance(value, dict):
         return {clean_text(str(k)): clean_json(v, max_depth=max_depth - 1) for k, v in value.items()}
     return [clean_json(item, max_depth=max_depth - 1) for item in value]
+
+
+_PLAIN = (
+    orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_STRICT_INTEGER
+)
+"""What is no plain JSON, or an integer that may be too long, is refused, and then cleaned."""
+
+
+def clean_dump(value: Any) -> bytes:
+    """Return a value as JSON, clean as `clean_json` makes it, which most values are already."""
+    try:
+        dumped = orjson.dumps(value, option=_PLAIN)
+    except TypeError:
+        return orjson.dumps(clean_json(value))
+    if b"\\u0000" in dumped or dumped.count(b"[") + dumped.count(b"{") > MAX_DEPTH:
+        return orjson.dumps(clean_json(value))
+    return dumped
 
 
 def _clean_scalar(value: Any) -> Any:

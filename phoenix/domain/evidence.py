@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from phoenix.domain.approval import GateDecision
 from phoenix.domain.frozen import Commit, Digest, Frozen, Text
 
 Outcome = Literal["passed", "failed", "error", "skipped", "missing"]
@@ -69,8 +70,9 @@ class Sealed(Frozen):
     tests: list[SealedTest] = []
 
 
-TaskStatus = Literal["waiting", "running", "built", "done", "failed", "blocked"]
-"""built: its own checks and review are green; done: merged as well, and verified after the merge."""
+TaskStatus = Literal["waiting", "running", "built", "done", "failed", "blocked", "skipped"]
+"""built: its own checks and review are green; done: merged as well, and verified after the merge; skipped:
+people left it out, or something that it depends on."""
 
 
 class TaskResult(Frozen):
@@ -87,6 +89,12 @@ class TaskResult(Frozen):
     """How many rounds of code, check and review it took."""
     notes: list[str] = []
     """What reviewers found but did not block for."""
+    conflicts: list[str] = []
+    """Files in which its merge conflicted and was resolved."""
+    resolved: bool = False
+    """An agent settled its merge: files conflicted, or tests failed after it."""
+    reused: bool = False
+    """Its commit was taken over from a task that had read the same."""
 
 
 class CriterionTests(Frozen):
@@ -137,6 +145,18 @@ class Evidence(Frozen):
     passed: bool
     sandbox: str = ""
     round: int = 1
+    left_out: list[str] = []
+    """Criteria that do not hold since people left out the tasks for them."""
+    stopped: str = ""
+    """Why nothing more is built, where people decided that."""
+    decisions: list[GateDecision] = []
+    """Who decided what and why, oldest first; filled in when it is delivered."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing to mend: all holds, or what does not is not to be built."""
+        red = [c.criterion for c in self.criteria if not c.holds and c.criterion not in self.left_out]
+        return self.passed or bool(self.stopped) or not (red or self.problems)
 
 
 class Delivery(Frozen):
@@ -146,6 +166,6 @@ class Delivery(Frozen):
     branch: str
     commit: Commit
     repository: str
-    """Path of the repository that holds the branch."""
+    """Path or address of the repository that holds the branch, without credentials."""
     report: str = ""
     """Path of the evidence report."""

@@ -54,6 +54,11 @@ class PlanDraft(Frozen):
         raise DomainInvalid([("tasks", f"there is no task {task_id}")])
 
 
+def size_in(plan: PlanDraft | None, task_id: str) -> Literal["", "S", "M", "L"]:
+    """Return a task's size; empty where the plan does not have it."""
+    return next((t.size for t in plan.tasks if t.id == task_id), "") if plan else ""
+
+
 class Plan(PlanDraft):
     """A plan that belongs to a spec."""
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import Field
 
 from phoenix.domain.evidence import CriterionTests, TaskResult
 from phoenix.domain.frozen import Commit, Digest, Frozen, Text
+from phoenix.domain.spec import Criterion
+
+REPAIR = re.compile(r"R[1-9][0-9]*")
+"""Names of tasks that mend what a verification found, numbered by the round of building."""
 
 
 class TaskWork(Frozen):
@@ -31,11 +37,35 @@ class TaskWork(Frozen):
     """Why the last round was not good enough; empty when it was."""
     sent_back: list[str] = []
     """The problems that this round was begun with."""
+    setbacks: list[str] = []
+    """The problems of every round so far that was sent back."""
     notes: list[str] = []
     """What reviewers found but did not block for."""
     summary: str = ""
     declared: list[CriterionTests] = []
     broken_seal: bool = False
+    reads: Digest | None = None
+    """The content address of what it reads; a finished task that had read the same stands for it."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt the running round is, from 1. A repair task `R2` comes after a first one failed."""
+        repairs = int(self.task[1:]) - 1 if REPAIR.fullmatch(self.task) else 0
+        return max(1, self.round) + repairs
+
+
+class FinishedTask(Frozen):
+    """A task that was built, kept so that another one that reads the same need not be."""
+
+    reads: Digest
+    task: str
+    base: Commit
+    commit: Commit
+    criteria: list[Criterion] = []
+    """Those of the task, as their texts were then."""
+    summary: str = ""
+    rounds: int = 0
+    notes: list[str] = []
 
 
 class Finding(Frozen):
@@ -72,6 +102,24 @@ class BuildState(Frozen):
     waits_for: dict[str, list[str]] = {}
     """Task id → ids of tasks that must be merged before."""
     round: int = 1
+
+
+class MergeRequest(Frozen):
+    """A merge that is prepared: what people decide on at the merge gate."""
+
+    task: str
+    title: str
+    summary: str = ""
+    head: Commit
+    """What it would be merged into."""
+    commit: Commit
+    """The merge itself, verified."""
+    files: list[str] = []
+    """What it changes."""
+    conflicts: list[str] = []
+    """Files that conflicted and were resolved by an agent."""
+    resolved: bool = False
+    """An agent settled it: files conflicted, or tests failed after it."""
 
 
 class FileEdit(Frozen):
