@@ -38,7 +38,8 @@ class ArtifactRows:
         async with transaction(self._database) as connection:
             await connection.execute(
                 stored.on_conflict_do_update(
-                    index_elements=["project_id", "digest"], set_={"stored_at": CLOCK}
+                    index_elements=["project_id", "digest"],
+                    set_={"stored_at": CLOCK, "inherited": False},
                 )
             )
         return digest
@@ -64,9 +65,31 @@ class ArtifactRows:
         except ValidationError as error:
             raise StorageError(f"The stored {kind.__name__} {digest} does not fit: {error}") from error
 
+    async def find(self, kind: type[M], **texts: str) -> list[M]:
+        """Return the stored models of a kind whose fields hold these texts, the last stored first."""
+        query = (
+            select(artifacts.c.body)
+            .where(
+                artifacts.c.project_id == self._project_id,
+                artifacts.c.kind == kind.__name__,
+                *(artifacts.c.body[name].astext == text for name, text in texts.items()),
+            )
+            .order_by(artifacts.c.stored_at.desc(), artifacts.c.digest)
+        )
+        async with transaction(self._database) as connection:
+            bodies = (await connection.execute(query)).scalars().all()
+        return [found for body in bodies if (found := _fitting(kind, body)) is not None]
+
+
+def _fitting(kind: type[M], body: Any) -> M | None:
+    try:
+        return kind.model_validate(body)
+    except ValidationError:
+        return None
+
 
 async def latest(connection: AsyncConnection, project_id: UUID) -> dict[str, dict[str, Any]]:
-    """Return the last stored document of each kind, by the kind in lower case."""
+    """Return the last stored document of each kind, by the kind in lower case; none that is inherited."""
     rank = (
         func.row_number()
         .over(partition_by=artifacts.c.kind, order_by=artifacts.c.stored_at.desc())
@@ -74,8 +97,26 @@ async def latest(connection: AsyncConnection, project_id: UUID) -> dict[str, dic
     )
     ranked = (
         select(artifacts.c.kind, artifacts.c.body, rank)
-        .where(artifacts.c.project_id == project_id)
+        .where(artifacts.c.project_id == project_id, artifacts.c.inherited.is_(False))
         .subquery()
     )
     rows = await connection.execute(select(ranked.c.kind, ranked.c.body).where(ranked.c.rank == 1))
     return {row.kind.lower(): row.body for row in rows}
+
+
+async def latest_of(
+    connection: AsyncConnection, project_id: UUID, kind: str
+) -> tuple[dict[str, Any], str] | None:
+    """Return the last stored document of a kind, in lower case, and its digest; None when there is none."""
+    query = (
+        select(artifacts.c.body, artifacts.c.digest)
+        .where(
+            artifacts.c.project_id == project_id,
+            func.lower(artifacts.c.kind) == kind,
+            artifacts.c.inherited.is_(False),
+        )
+        .order_by(artifacts.c.stored_at.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else (row.body, row.digest)

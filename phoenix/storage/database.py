@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 import psycopg
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from phoenix.errors import DatabaseUnavailable, SettingInvalid
+from phoenix.errors import DatabaseUnavailable, DiskFull, SettingInvalid
+from phoenix.storage.bounded import ANSWER_SECONDS, creator
+from phoenix.storage.sessions import application_name
 
 IDLE_SECONDS = 15
 """A process that hangs within a transaction loses it after so long, and with it the locks it holds."""
@@ -40,16 +43,40 @@ def conninfo(url: str) -> str:
     return parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def connect(url: str, *, pool_size: int = 10) -> AsyncEngine:
-    """Return an engine with a pool; it connects on first use. Dispose of it when done."""
+def conninfo_of(database: AsyncEngine) -> str:
+    """Return where an engine connects to, as psycopg and libpq read it."""
+    return database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+POOL_SECONDS = 30.0
+"""How long a transaction may wait for a connection of the pool."""
+
+
+def connect(
+    url: str,
+    *,
+    pool_size: int = 10,
+    pool_seconds: float = POOL_SECONDS,
+    answer_seconds: float = ANSWER_SECONDS,
+) -> AsyncEngine:
+    """Return an engine with a pool; it connects on first use. Dispose of it when done.
+
+    Args:
+        url: The database.
+        pool_size: Connections that are kept; twice as many are opened at most.
+        pool_seconds: How long a transaction may wait for one of them.
+        answer_seconds: How long a statement may take.
+    """
     return create_async_engine(
         parse_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_timeout=30,
+        pool_timeout=pool_seconds,
         pool_pre_ping=True,
         connect_args={
+            "async_creator_fn": creator(answer_seconds),
             "connect_timeout": 10,
+            "application_name": application_name(),
             "options": f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s",
         },
     )
@@ -60,15 +87,25 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Open a transaction: committed at the end of the body, rolled back on an error.
 
     Raises:
-        DatabaseUnavailable: the database cannot be reached or went away.
+        DatabaseUnavailable: the database cannot be reached, went away, hangs, or has no connection free.
+        DiskFull: it has no space left.
     """
     try:
         async with engine.begin() as connection:
             yield connection
     except OperationalError as error:
+        if isinstance(error.orig, psycopg.errors.DiskFull):
+            raise DiskFull(
+                f"The database is out of space: {str(error.orig).strip()}",
+                hint="Free some there; work goes on by itself.",
+            ) from error
         raise DatabaseUnavailable(
             f"The database cannot be reached: {str(error.orig).strip()}",
             hint="Check that it runs; work goes on by itself when it is back.",
+        ) from error
+    except PoolTimeout as error:
+        raise DatabaseUnavailable(
+            "All connections to the database have been in use for too long.", hint="Try again in a moment."
         ) from error
 
 

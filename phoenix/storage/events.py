@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Text, bindparam, select, text
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from phoenix.domain.cleaning import clean_json
 from phoenix.domain.run import Event
 from phoenix.errors import NotFound
 from phoenix.storage.database import transaction
-from phoenix.storage.tables import events, projects
+from phoenix.storage.tables import JSON, events
 
 CHANNEL = "phoenix_events"
-"""Notified at commit with `<project id>`."""
+"""Notified at commit with `<project id> <kind> ...`; without kinds they may be any."""
+
+_APPEND = text(
+    """
+WITH raised AS (
+    UPDATE projects SET last_event = last_event + 1 WHERE id = :project RETURNING id, last_event
+), stored AS (
+    INSERT INTO events (project_id, seq, run_id, kind, data)
+    SELECT id, last_event, :run, :kind, :data FROM raised
+)
+SELECT last_event, pg_notify(:channel, id || ' ' || :kind) FROM raised
+"""
+).bindparams(
+    bindparam("project", type_=UUID_TYPE),
+    bindparam("run", type_=UUID_TYPE),
+    bindparam("kind", type_=Text),
+    bindparam("channel", value=CHANNEL, type_=Text),
+    bindparam("data", type_=JSON),
+)
 
 
 async def append(
@@ -34,20 +54,26 @@ async def append(
     Raises:
         NotFound: there is no such project.
     """
-    raised = (
-        update(projects)
-        .where(projects.c.id == project_id)
-        .values(last_event=projects.c.last_event + 1)
-        .returning(projects.c.last_event)
-    )
-    seq = (await connection.execute(raised)).scalar_one_or_none()
+    values = {"project": project_id, "run": run_id, "kind": kind, "data": clean_json(data)}
+    seq = (await connection.execute(_APPEND, values)).scalar_one_or_none()
     if seq is None:
         raise NotFound(f"There is no project {project_id}.")
-    await connection.execute(
-        insert(events).values(project_id=project_id, seq=seq, run_id=run_id, kind=kind, data=clean_json(data))
-    )
-    await connection.execute(select(func.pg_notify(CHANNEL, str(project_id))))
     return int(seq)
+
+
+async def last_step(connection: AsyncConnection, project_id: UUID, run_id: UUID) -> tuple[str, str]:
+    """Return the step that a run began last, and the last error that one of its steps reported."""
+
+    async def last(kind: str, key: str) -> str:
+        query = (
+            select(events.c.data[key].astext)
+            .where(events.c.project_id == project_id, events.c.run_id == run_id, events.c.kind == kind)
+            .order_by(events.c.seq.desc())
+            .limit(1)
+        )
+        return (await connection.execute(query)).scalar_one_or_none() or ""
+
+    return await last("step_started", "step"), await last("step_failed", "error")
 
 
 class EventRows:
@@ -56,14 +82,14 @@ class EventRows:
     def __init__(self, database: AsyncEngine) -> None:
         self._database = database
 
-    async def read(self, project_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        """Return stored events in order."""
-        query = (
-            select(events)
-            .where(events.c.project_id == project_id, events.c.seq > after)
-            .order_by(events.c.seq)
-            .limit(limit)
-        )
+    async def read(
+        self, project_id: UUID, *, after: int = 0, limit: int = 1000, kinds: Collection[str] = ()
+    ) -> list[Event]:
+        """Return stored events in order, of all kinds unless some are named."""
+        query = select(events).where(events.c.project_id == project_id, events.c.seq > after)
+        if kinds:
+            query = query.where(events.c.kind.in_(kinds))
+        query = query.order_by(events.c.seq).limit(limit)
         async with transaction(self._database) as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [Event(**row) for row in rows]
@@ -74,15 +100,3 @@ class EventRows:
         """Append an event in a transaction of its own."""
         async with transaction(self._database) as connection:
             return await append(connection, project_id, kind, data, run_id=run_id)
-
-
-class RunEvents:
-    """The port `Events` of one run."""
-
-    def __init__(self, rows: EventRows, project_id: UUID, run_id: UUID) -> None:
-        self._rows = rows
-        self._project_id = project_id
-        self._run_id = run_id
-
-    async def emit(self, kind: str, **data: Any) -> None:
-        await self._rows.append(self._project_id, kind, data, run_id=self._run_id)

@@ -12,15 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 SWEEP = 0x70686F656E697801
 """Advisory lock of the one sweep that may run at a time."""
 
-_RETRY = text(
-    "SELECT procrastinate_retry_job_v2(id, NULL, NULL, NULL, NULL) FROM procrastinate_jobs"
-    " WHERE status = 'doing' AND lock = ANY(:locks)"
-).bindparams(bindparam("locks", type_=ARRAY(TEXT)))
+_TAKE_AWAY = text("DELETE FROM procrastinate_jobs WHERE status = 'doing' AND lock = ANY(:locks)").bindparams(
+    bindparam("locks", type_=ARRAY(TEXT))
+)
 
-_STALLED = text(
-    "SELECT j.lock FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id"
+# Fetched by a worker that died before it took the run.
+_ORPHANED = text(
+    "DELETE FROM procrastinate_jobs WHERE id IN ("
+    "SELECT j.id FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id"
     " WHERE j.status = 'doing' AND j.lock IS NOT NULL AND NOT j.lock = ANY(:mine)"
     " AND (w.id IS NULL OR w.last_heartbeat < now() - make_interval(secs => :seconds))"
+    " AND NOT EXISTS (SELECT FROM runs r WHERE r.thread_id::text = j.lock AND r.worker IS NOT NULL)"
+    " FOR UPDATE OF j SKIP LOCKED) RETURNING lock"
 ).bindparams(bindparam("mine", type_=ARRAY(TEXT)))
 
 _LIVE = text(
@@ -34,20 +37,25 @@ async def try_lock(connection: AsyncConnection, key: int) -> bool:
     return bool((await connection.execute(query, {"key": key})).scalar_one())
 
 
-async def stalled(connection: AsyncConnection, *, seconds: float, mine: Sequence[UUID]) -> list[UUID]:
-    """Return runs whose job belongs to a worker that has not beaten for so long, or is gone.
+async def drop_orphaned(connection: AsyncConnection, *, seconds: float, mine: Sequence[UUID]) -> list[UUID]:
+    """Remove jobs in the hands of a worker that has not beaten for so long, or is gone; return their threads.
 
-    `mine` are left out: this process works on them, whatever the clock says after a suspend.
+    Runs that a worker holds are left to those who judge workers, and `mine` to this process, whatever the
+    clock says after a suspend.
     """
-    values = {"seconds": seconds, "mine": [str(run_id) for run_id in mine]}
-    return [UUID(lock) for lock in (await connection.execute(_STALLED, values)).scalars()]
+    values = {"seconds": seconds, "mine": [str(thread_id) for thread_id in mine]}
+    return [UUID(lock) for lock in (await connection.execute(_ORPHANED, values)).scalars()]
 
 
-async def retry(connection: AsyncConnection, run_ids: Sequence[UUID]) -> None:
-    """Put the jobs that dead workers hold for these runs back into the queue, freeing their locks."""
-    await connection.execute(_RETRY, {"locks": [str(run_id) for run_id in run_ids]})
+async def take_away(connection: AsyncConnection, thread_ids: Sequence[UUID]) -> None:
+    """Remove the jobs that lost workers do for these threads.
+
+    They are not put back: a worker that wakes up could still finish, and so delete, its old job.
+    """
+    await connection.execute(_TAKE_AWAY, {"locks": [str(thread_id) for thread_id in thread_ids]})
 
 
-async def live(connection: AsyncConnection, run_ids: Sequence[UUID]) -> list[int]:
-    """Return the ids of jobs of these runs that wait or are being done."""
-    return list((await connection.execute(_LIVE, {"locks": [str(run_id) for run_id in run_ids]})).scalars())
+async def live(connection: AsyncConnection, thread_ids: Sequence[UUID]) -> list[int]:
+    """Return the ids of jobs of these threads that wait or are being done."""
+    locks = [str(thread_id) for thread_id in thread_ids]
+    return list((await connection.execute(_LIVE, {"locks": locks})).scalars())

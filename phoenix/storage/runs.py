@@ -5,21 +5,24 @@ Locks are taken in one order everywhere: children before parents, runs before th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, func, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Row, Select, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from phoenix.domain.approval import HumanRequest
 from phoenix.domain.cleaning import clean_json
 from phoenix.domain.frozen import Frozen
-from phoenix.domain.run import Run, RunError
+from phoenix.domain.run import Run
 from phoenix.errors import NotFound
-from phoenix.storage.tables import CLOCK, runs
+from phoenix.storage.places import Place
+from phoenix.storage.tables import CLOCK, runs, threads
+from phoenix.storage.tidiness import IDLE
 
 COLUMNS = [runs.c[name] for name in Run.model_fields]
 UNFINISHED = ("pending", "running", "waiting")
@@ -42,6 +45,7 @@ class LockedRun:
     wake: bool
     priority: int
     worker: int | None
+    admitted: bool
 
     def waits_for(self, kind: str) -> bool:
         """Tell whether one of the pending interrupts is of this kind."""
@@ -56,10 +60,17 @@ async def add(
     connection: AsyncConnection, run: Run, *, flow_input: dict[str, Any], priority: int = 0
 ) -> bool:
     """Insert a run; return False when its parent already has one under its key."""
-    row = run.model_dump(exclude={"error", "output"})
-    row |= {"input": clean_json(flow_input), "priority": priority}
+    row = run.model_dump(exclude={"error", "output", "queued_at", "taken_at"})
+    row |= {"input": clean_json(flow_input), "priority": priority, "metadata": clean_json(run.metadata)}
+    if run.thread_id == run.id:
+        await connection.execute(
+            insert(threads).values(id=run.thread_id, project_id=run.project_id).on_conflict_do_nothing()
+        )
     stored = insert(runs).values(row).on_conflict_do_nothing(index_elements=["parent_id", "key"])
-    return (await connection.execute(stored.returning(runs.c.id))).scalar_one_or_none() is not None
+    if (await connection.execute(stored.returning(runs.c.id))).scalar_one_or_none() is not None:
+        return True
+    await connection.execute(delete(threads).where(threads.c.id == run.id))
+    return False
 
 
 async def get(connection: AsyncConnection, run_id: UUID) -> Run:
@@ -75,8 +86,13 @@ async def get(connection: AsyncConnection, run_id: UUID) -> Run:
 
 
 async def of_projects(connection: AsyncConnection, project_ids: Sequence[UUID]) -> dict[UUID, Run]:
-    """Return each project's own run."""
-    query = select(*COLUMNS).where(runs.c.project_id.in_(project_ids), runs.c.parent_id.is_(None))
+    """Return each project's own run: of those on its thread the latest that has begun or is next."""
+    query = (
+        select(*COLUMNS)
+        .ext(distinct_on(runs.c.project_id))
+        .where(runs.c.project_id.in_(project_ids), runs.c.parent_id.is_(None), runs.c.behind.is_(False))
+        .order_by(runs.c.project_id, runs.c.ordinal.desc())
+    )
     return {row.project_id: _run(row) for row in await connection.execute(query)}
 
 
@@ -113,6 +129,7 @@ def _locked(row: Row[Any]) -> LockedRun:
         wake=row.wake,
         priority=row.priority,
         worker=row.worker,
+        admitted=row.admitted,
     )
 
 
@@ -129,27 +146,23 @@ async def lock(connection: AsyncConnection, run_id: UUID) -> LockedRun:
 
 
 async def lock_project(connection: AsyncConnection, project_id: UUID) -> list[LockedRun]:
-    """Lock all runs of a project, children first."""
-    rows = await connection.execute(_locking(runs.c.project_id == project_id))
-    return [_locked(row) for row in rows]
+    """Lock all runs of a project, children first, so that it opens no more of them.
+
+    A child that its parent opened while this waited for the parent is in no snapshot yet: then all is
+    let go and locked again, for children come before their parents.
+    """
+    count = select(func.count()).select_from(runs).where(runs.c.project_id == project_id)
+    while True:
+        attempt = await connection.begin_nested()
+        rows = (await connection.execute(_locking(runs.c.project_id == project_id))).all()
+        if (await connection.execute(count)).scalar_one() == len(rows):
+            await attempt.commit()
+            return [_locked(row) for row in rows]
+        await attempt.rollback()
 
 
 async def _set(connection: AsyncConnection, run_id: UUID, **values: Any) -> None:
     await connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
-
-
-async def begin(connection: AsyncConnection, locked: LockedRun, *, worker: int) -> Run:
-    """Take a locked run: raise its attempt, clear its wake flag, and return it as it is then."""
-    values = {
-        "status": "running",
-        "attempt": runs.c.attempt + 1,
-        "wake": False,
-        "worker": worker,
-        "error": None,
-        "started_at": func.coalesce(runs.c.started_at, CLOCK),
-    }
-    query = update(runs).where(runs.c.id == locked.run.id).values(**values).returning(*COLUMNS)
-    return _run((await connection.execute(query)).one())
 
 
 async def go_on(connection: AsyncConnection, run_id: UUID) -> None:
@@ -157,31 +170,24 @@ async def go_on(connection: AsyncConnection, run_id: UUID) -> None:
     await _set(connection, run_id, wake=False)
 
 
-async def wait(connection: AsyncConnection, run_id: UUID, interrupts: Sequence[PendingInterrupt]) -> None:
-    """Let a run wait at interrupts."""
-    pending = clean_json([i.model_dump(mode="json") for i in interrupts])
-    await _set(connection, run_id, status="waiting", interrupts=pending, worker=None, wake=False)
-
-
-async def finish(
+async def wait(
     connection: AsyncConnection,
     run_id: UUID,
-    status: str,
+    interrupts: Sequence[PendingInterrupt],
     *,
-    output: dict[str, Any] | None = None,
-    error: RunError | None = None,
+    resume_at: ColumnElement[datetime] | None = None,
 ) -> None:
-    """End a run."""
+    """Let a run wait at interrupts, and look again by itself at some moment."""
+    pending = clean_json([i.model_dump(mode="json") for i in interrupts])
     await _set(
         connection,
         run_id,
-        status=status,
-        output=None if output is None else clean_json(output),
-        error=None if error is None else clean_json(error.model_dump(mode="json")),
-        interrupts=[],
-        wake=False,
+        status="waiting",
+        interrupts=pending,
         worker=None,
-        finished_at=CLOCK,
+        wake=False,
+        admitted=False,
+        resume_at=resume_at,
     )
 
 
@@ -195,6 +201,8 @@ async def hand_back(connection: AsyncConnection, run_id: UUID) -> None:
         error=None,
         finished_at=None,
         worker=None,
+        admitted=False,
+        queued_at=CLOCK,
     )
 
 
@@ -205,48 +213,52 @@ async def supersede(connection: AsyncConnection, run_id: UUID) -> None:
 
 async def set_wake(connection: AsyncConnection, run_id: UUID) -> None:
     """Tell a run to look again before it waits on."""
-    await _set(connection, run_id, wake=True)
+    await _set(connection, run_id, wake=True, queued_at=CLOCK)
 
 
-async def workers(connection: AsyncConnection) -> list[int]:
-    """Return the workers that runs say they are running on."""
-    query = select(runs.c.worker).where(runs.c.status == "running", runs.c.worker.is_not(None)).distinct()
-    return list((await connection.execute(query)).scalars())
+async def forgive(connection: AsyncConnection, run_id: UUID) -> None:
+    """Forget how often workers died with a run in hand."""
+    await _set(connection, run_id, crashes=0)
 
 
-async def leave_workers(connection: AsyncConnection, dead: Sequence[int]) -> list[UUID]:
-    """Take their runs from dead workers and return those runs."""
-    query = (
-        update(runs)
-        .where(runs.c.status == "running", runs.c.worker.in_(dead))
-        .values(worker=None)
-        .returning(runs.c.id)
-    )
-    return list((await connection.execute(query)).scalars())
+async def set_paused(connection: AsyncConnection, project_id: UUID, *, paused: bool) -> None:
+    """Pause all unfinished runs of a project, or let them go on."""
+    where = (runs.c.project_id == project_id, runs.c.status.in_(UNFINISHED))
+    await connection.execute(update(runs).where(*where).values(paused=paused))
 
 
-async def leave(connection: AsyncConnection, run_ids: Sequence[UUID]) -> None:
-    """Take runs from whichever workers they say they are running on."""
-    await connection.execute(update(runs).where(runs.c.id.in_(run_ids)).values(worker=None))
+async def idle(connection: AsyncConnection) -> list[Place]:
+    """Return runs that have a place but no live job, though one should be: their job was lost."""
+    query = text(f"SELECT r.id, r.thread_id, r.queue, r.tag FROM runs r WHERE {IDLE} ORDER BY r.ordinal")  # noqa: S608  # nosec B608
+    return [Place(row.id, row.thread_id, row.queue, row.tag) for row in await connection.execute(query)]
 
 
-@dataclass(frozen=True)
-class IdleRun:
-    """A run that should be worked on, as the queue needs it."""
-
-    id: UUID
-    flow: str
-    priority: int
+async def threads_of(connection: AsyncConnection, run_ids: Collection[UUID]) -> list[UUID]:
+    """Return the threads of runs."""
+    return list((await connection.execute(select(runs.c.thread_id).where(runs.c.id.in_(run_ids)))).scalars())
 
 
-async def idle(connection: AsyncConnection) -> list[IdleRun]:
-    """Return runs that should be worked on but have no live job."""
-    due = or_(
-        runs.c.status.in_(("pending", "running")), and_(runs.c.status == "waiting", runs.c.wake.is_(True))
-    )
-    no_job = text(
-        "NOT EXISTS (SELECT FROM procrastinate_jobs j"
-        " WHERE j.lock = runs.id::text AND j.status IN ('todo', 'doing'))"
-    )
-    query = select(runs.c.id, runs.c.flow, runs.c.priority).where(due, no_job).order_by(runs.c.ordinal)
-    return [IdleRun(row.id, row.flow, row.priority) for row in await connection.execute(query)]
+async def of_thread(connection: AsyncConnection, thread_id: UUID) -> list[LockedRun]:
+    """Return the unfinished runs of a thread, locked, the present one first."""
+    query = _locking(runs.c.thread_id == thread_id, runs.c.status.in_(UNFINISHED))
+    rows = (await connection.execute(query)).all()
+    return [_locked(row) for row in reversed(rows)]
+
+
+async def set_base(connection: AsyncConnection, run_id: UUID, checkpoint_id: str) -> None:
+    """Store the thread's checkpoint that a run began from."""
+    await _set(connection, run_id, base_checkpoint=checkpoint_id)
+
+
+async def remove(connection: AsyncConnection, run_id: UUID) -> None:
+    """Delete a run with its children, approvals and usage."""
+    await connection.execute(delete(runs).where(runs.c.id == run_id))
+
+
+async def open_descendants(connection: AsyncConnection, run_id: UUID) -> list[LockedRun]:
+    """Return the unfinished runs below a run, locked, children first."""
+    below = select(runs.c.id, runs.c.ordinal).where(runs.c.parent_id == run_id).cte("below", recursive=True)
+    child = runs.alias("child")
+    below = below.union_all(select(child.c.id, child.c.ordinal).where(child.c.parent_id == below.c.id))
+    where = (runs.c.id.in_(select(below.c.id)), runs.c.status.in_(UNFINISHED))
+    return [_locked(row) for row in await connection.execute(_locking(*where))]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from alembic import context
 
-from phoenix.storage.tables import metadata
+from phoenix.storage import tables_budgets, tables_identity, tables_memory, tables_people
+
+assert tables_budgets.budget_holds.metadata is tables_identity.users.metadata
+assert tables_people.messages.metadata is tables_identity.users.metadata is tables_memory.memories.metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=tables_identity.users.metadata,
     compare_type=True,
     compare_server_default=False,
 )
