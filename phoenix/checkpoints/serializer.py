@@ -64,6 +64,7 @@ class StrictSerializer(wire.JsonPlusSerializer):
         super().__init__(allowed_msgpack_modules=None, allowed_json_modules=None, pickle_fallback=False)
         self._types: dict[Key, type] = {_key(kind): kind for kind in ALLOWED}
         self.allow(*types)
+        self._hook = self._encode
 
     def allow(self, *types: type) -> None:
         """Allow more types, on this instance only. Idempotent.
@@ -96,7 +97,10 @@ class StrictSerializer(wire.JsonPlusSerializer):
             return "bytes", obj
         if isinstance(obj, bytearray):
             return "bytearray", bytes(obj)
-        return "msgpack", self._pack(obj)
+        try:
+            return "msgpack", ormsgpack.packb(obj, default=self._hook, option=_PACK)
+        except ormsgpack.MsgpackEncodeError:
+            return "msgpack", self._pack(obj)  # which says why
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         """Return the value of these bytes.

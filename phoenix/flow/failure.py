@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from langgraph.errors import NodeTimeoutError
 
-from phoenix.errors import PhoenixError, RunStopped
+from phoenix.errors import DiskFull, PhoenixError, RunStopped
 
 _STEP = "phoenix_step"
 
@@ -36,8 +36,8 @@ def is_transient(error: BaseException) -> bool:
 def is_containable(error: BaseException) -> bool:
     """Tell whether a fallback or a sibling may carry on after an error.
 
-    A spent budget, a superseded run, a broken seal and a stopped run end everything.
+    A spent budget, a superseded run, a broken seal, a stopped run and a full disk end everything.
     """
-    if isinstance(error, RunStopped):
+    if isinstance(error, (RunStopped, DiskFull)):
         return False
     return not (isinstance(error, PhoenixError) and error.category in ("budget", "conflict", "security"))

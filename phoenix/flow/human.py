@@ -35,7 +35,7 @@ Node = Callable[[State], Awaitable[Update | Jump]]
 _ANSWER = Decision.model_json_schema()
 
 
-def _decide(request: HumanRequest, declared: Any) -> tuple[Decision, Any]:
+def decide(request: HumanRequest, declared: Any) -> tuple[Decision, Any]:
     """Pause until there is a decision that fits; return it with its validated value.
 
     One that does not fit is asked for again, under a new interrupt id.
@@ -110,7 +110,7 @@ class Approve(Flow[Any, Any]):
         async def gate(state: State) -> Update | Jump:
             value = state["value"]
             request = self.request(value)
-            decision, edited = _decide(request, self._declared(value))
+            decision, edited = decide(request, self._declared(value))
             if decision.verdict == "reject":
                 if revise is None:
                     error = StepRejected(decision.reason, field=self.name)
@@ -201,7 +201,7 @@ class Ask(Flow[Any, Any]):
     def _node(self) -> Node:
         async def question(state: State) -> Update:
             value = state["value"]
-            decision, answer = _decide(self.request(value), self.answer)
+            decision, answer = decide(self.request(value), self.answer)
             if decision.verdict == "approve" and self.default is not None:
                 answer = self.default(value)
             return {"value": self.into(value, answer) if self.into else answer}
