@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
 import structlog
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
 from langgraph.types import Command
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
 from phoenix.domain.approval import Decision, HumanRequest
-from phoenix.domain.run import RunError
+from phoenix.domain.run import ATTEMPT_KEY, FRESH_KEY, RUN_KEY, Run, RunError
 from phoenix.engine.lifecycle import Answers, Lifecycle, Taken
+from phoenix.engine.pauses import Pauses, is_full
 from phoenix.engine.programs import Programs, as_json
-from phoenix.errors import DatabaseUnavailable, FlowError, NotFound, PhoenixError, RunSuperseded
+from phoenix.errors import (
+    BudgetSpent,
+    DatabaseUnavailable,
+    DiskFull,
+    FlowError,
+    NotFound,
+    PhoenixError,
+    RunSuperseded,
+    WorkspaceBusy,
+)
 from phoenix.flow.failure import step_of
 from phoenix.ports import Ports
 from phoenix.storage.runs import PendingInterrupt
+from phoenix.telemetry.metrics import QUEUE_SECONDS, RUN_SECONDS
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -32,90 +47,226 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DATABASE_PAUSE_SECONDS = 1.0
+INTERRUPT = "__interrupt__"
+"""LangGraph's key of interrupts among the values of a stream."""
 TRACEBACK_FRAMES = 12
 
 
-class Advance:
-    """Advances runs one at a time for each call; `running` are those in hand now."""
+@dataclass
+class InHand:
+    """A run that this process advances."""
 
-    def __init__(self, lifecycle: Lifecycle, programs: Programs, ports_of: Callable[[Taken], Ports]) -> None:
+    taken: Taken
+    control: RunControl
+    """Asked to drain, the graph stops at its next checkpoint."""
+    task: asyncio.Task[Any] | None
+    job: int | None = None
+    """The queue's, which has it advanced."""
+    superseded: bool = False
+    """Its row has moved on: nothing of this attempt may be written any more."""
+    over: bool = False
+
+
+class Advance:
+    """Advances runs one at a time for each call.
+
+    Args:
+        lifecycle: Changes the runs' rows.
+        programs: The flows.
+        ports_of: Makes the ports of a run.
+        pauses: Told of a step that found no space; says why runs are handed back.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        programs: Programs,
+        ports_of: Callable[[Taken], Ports],
+        pauses: Pauses | None = None,
+    ) -> None:
         self._lifecycle = lifecycle
         self._programs = programs
         self._ports_of = ports_of
-        self.running: dict[UUID, Taken] = {}
+        self._pauses = pauses or Pauses()
+        self.running: dict[UUID, InHand] = {}
+        self._on_threads: dict[UUID, Taken] = {}
+        self.threads: dict[UUID, UUID] = {}
+        """The threads of runs in hand, and of those about to be taken."""
+        self.closing = False
+        """This process stops or pauses: what is taken now is handed back at once."""
 
-    async def __call__(self, run_id: UUID) -> None:
+    def on_thread(self, thread_id: UUID) -> Taken | None:
+        """Return the run in hand that works on a thread."""
+        return self._on_threads.get(thread_id)
+
+    async def __call__(self, run_id: UUID, thread_id: UUID | None = None, job: int | None = None) -> None:
         """Take a run, if there is anything to do on it, and leave it ended, waiting or handed back."""
+        self.threads[run_id] = thread_id or run_id
         try:
             taken = await self._lifecycle.take(run_id)
+            if taken is not None:
+                await self._in_hand(taken, job)
         except NotFound:
             log.warning("run_missing", run_id=str(run_id))
+        finally:
+            self.threads.pop(run_id, None)
+
+    async def _in_hand(self, taken: Taken, job: int | None) -> None:
+        run = taken.run
+        if self.closing:
+            await self._hand_back(run)
             return
-        if taken is None:
-            return
-        self.running[run_id] = taken
-        with structlog.contextvars.bound_contextvars(
-            project_id=str(taken.project.id), run_id=str(run_id), attempt=taken.run.attempt
-        ):
+        hand = InHand(taken, RunControl(), asyncio.current_task(), job)
+        self.running[run.id] = hand
+        self._on_threads[run.thread_id] = taken
+        began = time.monotonic()
+        about = {"project_id": str(run.project_id), "run_id": str(run.id), "attempt": run.attempt}
+        with structlog.contextvars.bound_contextvars(**about):
+            log.info("run_taken", flow=run.flow, key=run.key)
+            if run.queued_at is not None and run.taken_at is not None:
+                QUEUE_SECONDS.labels(run.queue).observe((run.taken_at - run.queued_at).total_seconds())
             try:
-                await self._guarded(taken)
+                await self._guarded(hand)
             except RunSuperseded as error:
                 log.info("run_superseded", error=str(error))
             finally:
-                self.running.pop(run_id, None)
+                hand.over = True
+                self.running.pop(run.id, None)
+                self._on_threads.pop(run.thread_id, None)
+                seconds = time.monotonic() - began
+                RUN_SECONDS.labels(run.flow).observe(seconds)
+                log.info("run_left", flow=run.flow, key=run.key, seconds=round(seconds, 3))
 
-    async def _guarded(self, taken: Taken) -> None:
+    async def _guarded(self, hand: InHand) -> None:
         """Drive a run; hand it back when this worker is told to stop."""
         try:
-            await self._recorded(taken)
+            await self._recorded(hand)
+        except GraphDrained:
+            await self._hand_back(hand.taken.run)
         except asyncio.CancelledError:
-            await self._lifecycle.hand_back(taken.run)
+            if hand.superseded:
+                # It was taken away from this worker, which goes on.
+                raise RunSuperseded from None
+            await self._hand_back(hand.taken.run)
             raise
 
-    async def _recorded(self, taken: Taken) -> None:
+    async def _hand_back(self, run: Run) -> None:
+        """Give a run to any worker; where not even that can be written, the sweep will."""
+        try:
+            await self._lifecycle.hand_back(run, reason=self._pauses.reason)
+        except DiskFull as error:
+            log.warning("run_not_handed_back", error=str(error))
+
+    async def _recorded(self, hand: InHand) -> None:
         """Drive a run; whatever goes wrong is written to its row."""
         try:
-            await self._drive(taken)
-        except (RunSuperseded, DatabaseUnavailable):
-            raise
-        except (OperationalError, psycopg.OperationalError) as error:
-            # Not the run's fault: its row stays `running`, and the sweep puts it back into the queue.
-            log.warning("database_lost", error=str(error).strip())
-            await asyncio.sleep(DATABASE_PAUSE_SECONDS)
+            await self._drive(hand)
+        except (RunSuperseded, DatabaseUnavailable, GraphDrained):
             raise
         except Exception as error:  # noqa: BLE001 the worker's loop: any error of a step ends its run
-            log_failure(error)
-            await self._lifecycle.finish(taken.run, error=error_of(error))
+            await self._failed(hand, error)
 
-    async def _drive(self, taken: Taken) -> None:
-        graph = self._programs.graph(taken.run.flow)
-        config: RunnableConfig = {"configurable": {"thread_id": str(taken.run.id)}}
+    async def _failed(self, hand: InHand, error: Exception) -> None:
+        """Write to a run's row how it failed, unless it is not the run's fault: then it is tried again."""
+        run, project = hand.taken.run, hand.taken.project
+        if isinstance(error, BudgetSpent) and await self._lifecycle.wait_for_budget(run, project, error):
+            log.info("run_waits_for_budget", step=step_of(error))
+        elif is_full(error):
+            self._pauses.because_of(error)
+            await self._hand_back(run)
+        elif isinstance(error, WorkspaceBusy):
+            # Whoever takes it next waits again.
+            log.warning("workspace_busy", error=error.message)
+            await self._hand_back(run)
+        elif isinstance(error, (OperationalError, psycopg.OperationalError)):
+            # Its row stays `running`, and the sweep puts it back into the queue.
+            log.warning("database_lost", error=str(error).strip())
+            await asyncio.sleep(DATABASE_PAUSE_SECONDS)
+            raise error
+        else:
+            log_failure(error)
+            await self._finish_failed(hand, error)
+
+    async def _finish_failed(self, hand: InHand, error: Exception) -> None:
+        try:
+            await self._lifecycle.finish(hand.taken.run, error=error_of(error), job=hand.job)
+        except DiskFull as full:
+            # It will fail again, and by then its row can say so.
+            self._pauses.because_of(full)
+            log.warning("run_not_finished", error=str(full))
+
+    async def _drive(self, hand: InHand) -> None:
+        taken, run = hand.taken, hand.taken.run
+        graph = self._programs.graph(run.flow)
+        config = config_of(run)
         ports = self._ports_of(taken)
-        state = await graph.aget_state(config)
-        payload = await self._first(taken, state)
+        if taken.is_fresh:
+            payload: Any = self._programs.start(run.flow, taken.input)
+            config["configurable"][FRESH_KEY] = True
+            values = await _stream(graph, payload, config, ports, hand.control)
+            config = config_of(run)
+            if values is not None:
+                await self._lifecycle.finish(run, output=as_json(values.get("value")), job=hand.job)
+                return
+            payload, state = STAY, await graph.aget_state(config)
+        else:
+            state = await graph.aget_state(config)
+            payload = await self._first(taken, state)
+            if state.created_at is not None and not has_begun(run, state):
+                config = await self._onward(run, config, state)
         while True:
             if payload is not STAY:
-                await _stream(graph, payload, config, ports)
+                await _stream(graph, payload, config, ports, hand.control)
+                config = config_of(run)
                 state = await graph.aget_state(config)
             interrupts = [pending(i) for i in state.interrupts]
             if not interrupts:
-                await self._lifecycle.finish(taken.run, output=as_json(state.values.get("value")))
+                output = as_json(state.values.get("value"))
+                await self._lifecycle.finish(run, output=output, job=hand.job)
                 return
-            answers = await self._lifecycle.pause(taken.run, taken.project, interrupts)
+            answers = await self._lifecycle.pause(run, interrupts)
             if not answers:
                 return
             payload = resume(answers)
 
+    async def _onward(self, run: Run, config: RunnableConfig, state: StateSnapshot) -> RunnableConfig:
+        """Return the config with which a thread's next run begins, where the thread stands or once stood."""
+        head = str(state.config["configurable"]["checkpoint_id"])
+        base = run.base_checkpoint
+        if base is None:
+            await self._lifecycle.remember_base(run, head)
+        if base in (None, head):
+            return config
+        return {**config, "configurable": {**config["configurable"], "checkpoint_id": base}}
+
     async def _first(self, taken: Taken, state: StateSnapshot) -> Any:
         """Return what a run's graph goes on with: its input, answers, None after a crash, or STAY."""
-        if state.created_at is None:
+        if not has_begun(taken.run, state):
             return self._programs.start(taken.run.flow, taken.input)
         interrupts = [pending(i) for i in state.interrupts]
         # An interrupted attempt may have cleared the wake flag: looking once more does no harm.
         answers = await self._lifecycle.answers(taken.run, interrupts, woken=True)
         if answers:
             return resume(answers)
-        return STAY if taken.was_waiting and interrupts else None
+        return STAY if taken.was_waiting and interrupts and not taken.was_unpaid else None
+
+
+def config_of(run: Run) -> RunnableConfig:
+    """Return the config of a run's graph; the checkpointer refuses writes of an attempt that has passed."""
+    fence = {RUN_KEY: str(run.id), ATTEMPT_KEY: run.attempt}
+    return {
+        "configurable": {"thread_id": str(run.thread_id), **fence},
+        "metadata": {"run_id": str(run.id)},
+    }
+
+
+def has_begun(run: Run, state: StateSnapshot) -> bool:
+    """Tell whether the latest checkpoint of a run's thread is its own, and not an earlier run's."""
+    if state.created_at is None:
+        return False
+    # Checkpoints of the first version do not say whose they are: a thread had one run then.
+    of = (state.metadata or {}).get("run_id", str(run.thread_id))
+    return of == str(run.id)
 
 
 STAY = object()
@@ -123,12 +274,22 @@ STAY = object()
 
 
 async def _stream(
-    graph: CompiledStateGraph[Any, Any, Any, Any], payload: Any, config: RunnableConfig, ports: Ports
-) -> None:
-    stream = graph.astream(payload, config, context=ports, stream_mode="updates", durability="sync")
-    async with aclosing(stream) as updates:  # type: ignore[type-var]
-        async for _ in updates:
-            pass
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    payload: Any,
+    config: RunnableConfig,
+    ports: Ports,
+    control: RunControl,
+) -> dict[str, Any] | None:
+    """Run a graph to its next stop; return its output, or None where that may not be the end."""
+    stream = graph.astream(
+        payload, config, context=ports, stream_mode="values", durability="sync", control=control
+    )
+    last: Any = None
+    interrupted = False
+    async with aclosing(stream) as values:  # type: ignore[type-var]
+        async for last in values:
+            interrupted = interrupted or not isinstance(last, dict) or INTERRUPT in last
+    return None if interrupted else last
 
 
 def pending(interrupt: Interrupt[Any]) -> PendingInterrupt:

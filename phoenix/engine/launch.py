@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
+
+from pydantic import Field
 
 from phoenix.domain.approval import Approval
+from phoenix.domain.budget import ProjectLimits
 from phoenix.domain.cleaning import clean_text
 from phoenix.domain.frozen import Frozen
+from phoenix.domain.gates import GateRules
+from phoenix.domain.permissions import RuleSet
 from phoenix.domain.project import MAX_REQUIREMENT_CHARS, Path, Request
-from phoenix.domain.run import Project, Run, Usage
+from phoenix.domain.run import DEFAULT_ORGANISATION, Project, Run, Usage
 from phoenix.engine.budget import check_budget
 from phoenix.errors import RequirementInvalid
 
@@ -23,10 +29,25 @@ class Launch(Frozen):
     model: str
     repository: str | None = None
     approvals: str = "ask"
-    """`ask`, `auto`, or a comma list of the gates a person decides."""
+    """A level (`manual`, `ask`, `guarded`, `auto`), or a comma list of the gates a person decides."""
+    gate_rules: GateRules = GateRules()
+    """Rules of its own for its gates."""
     path: Path = "auto"
     budget_usd: Decimal | None = None
+    limits: ProjectLimits = ProjectLimits()
+    """What its model calls may use beside that, and those of each of its tasks."""
+    organisation_id: UUID = DEFAULT_ORGANISATION
+    priority: int = 0
+    """Among the projects of its organisation: the higher goes first."""
+    max_runs: int | None = Field(default=None, ge=1)
+    """How many of its runs may be worked on at once."""
+    created_by: UUID | None = None
+    """Who launches it; None for what no user does."""
+    rules: RuleSet | None = None
+    """What its agents' tools may do, beside the rules of service and organisation."""
     flow: str = "develop"
+    queue: str = ""
+    """Which workers take its runs; empty takes the queue of the flow."""
     title: str = ""
     """Empty takes the requirement's first line."""
     input: Any = None
@@ -75,3 +96,13 @@ class Overview(Frozen):
     usage: Usage = Usage()
     artifacts: dict[str, dict[str, Any]] = {}
     """The latest of each kind (`spec`, `plan`, `evidence`, `delivery`, ...), as JSON."""
+
+
+class Listed(Frozen):
+    """A project in a list."""
+
+    project: Project
+    run: Run
+    usage: Usage
+    waiting_for: list[str] = []
+    """The gates that people are asked to decide."""

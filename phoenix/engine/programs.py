@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
 
     from phoenix.flow.algebra import Flow
 
-Emit = Callable[..., Awaitable[None]]
-"""Called with a run's id, an event's kind, and its data."""
+Emit = Callable[[UUID, str, dict[str, Any]], "asyncio.Future[None] | None"]
+"""Called with a run's id, an event's kind, and its data; what it returns is done when that is stored."""
+
+_begun: ContextVar[asyncio.Future[None] | None] = ContextVar("phoenix_step_begun", default=None)
+"""The event that the present attempt of a step has begun, until it is known to be stored."""
 
 
 class Programs:
@@ -32,7 +37,13 @@ class Programs:
         self._flows = flows
         self._checkpointer = checkpointer
         self._hooks = step_hooks(emit)
+        self._inputs: dict[str, TypeAdapter[Any]] = {}
         self._graphs: dict[str, CompiledStateGraph[Any, Any, Any, Any]] = {}
+
+    @property
+    def flows(self) -> Mapping[str, Flow[Any, Any]]:
+        """All of them."""
+        return self._flows
 
     def flow(self, name: str) -> Flow[Any, Any]:
         """Return a flow.
@@ -60,9 +71,10 @@ class Programs:
         Raises:
             InputError: it does not fit.
         """
-        kind = input_type(self.flow(name))
+        if name not in self._inputs:
+            self._inputs[name] = TypeAdapter(input_type(self.flow(name)))
         try:
-            return {"value": TypeAdapter(kind).validate_python(body)}
+            return {"value": self._inputs[name].validate_python(body)}
         except ValidationError as error:
             raise InputError(f"This is no input for the flow {name!r}: {error}", field="input") from error
 
@@ -73,26 +85,28 @@ def input_type(flow: Flow[Any, Any]) -> Any:
     return Any if first is None else first.takes
 
 
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+
 def as_json(value: Any) -> dict[str, Any]:
     """Return a flow's output as a run's row holds it: a model as its own JSON, else under `value`."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    return {"value": TypeAdapter(Any).dump_python(value, mode="json", serialize_as_any=True)}
+    return {"value": _ANY.dump_python(value, mode="json", serialize_as_any=True)}
 
 
 def step_hooks(emit: Emit) -> Hooks:
-    """Return hooks that leave an event when a step starts, finishes or fails."""
+    """Return hooks that leave an event when a step starts, finishes or fails.
+
+    A step does not wait until its start is stored: it does so at its end, for both events, which go in
+    one transaction where the step was quick.
+    """
 
     async def started(seen: StepStarted) -> None:
         place = seen.place
         if place.thread_id is not None:
-            await emit(
-                UUID(place.thread_id),
-                "step_started",
-                step=place.step,
-                path=list(place.path),
-                attempt=place.attempt,
-            )
+            about = {"step": place.step, "path": list(place.path), "attempt": place.attempt}
+            _begun.set(emit(UUID(place.thread_id), "step_started", about))
 
     async def ended(seen: StepFinished | StepFailed) -> None:
         place = seen.place
@@ -105,10 +119,13 @@ def step_hooks(emit: Emit) -> Hooks:
             "seconds": round(seen.seconds, 3),
         }
         if isinstance(seen, StepFailed):
+            kind = "step_failed"
             about |= {"error": str(seen.error), "will_retry": seen.will_retry}
-            await emit(UUID(place.thread_id), "step_failed", **about)
         else:
+            kind = "step_finished"
             about |= {"cached": seen.cached}
-            await emit(UUID(place.thread_id), "step_finished", **about)
+        for stored in (_begun.get(), emit(UUID(place.thread_id), kind, about)):
+            if stored is not None:
+                await stored
 
     return Hooks(pre_step=(started,), post_step=(ended,))
