@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
 from phoenix.ports import Caller
+
+OUTPUT_TOKENS = 16_384
+"""How long an answer may be where neither the request nor what is known of the model says it."""
 
 ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
@@ -39,7 +42,12 @@ class ModelRequest:
     tools: Sequence[dict[str, Any]] = ()
     """In OpenAI's function form, whatever the provider; for structured output the schema as one."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the provider's chat model, tools in its own form included."""
+    """Keyword arguments of the provider's chat model; tools in its own form once `fitted` put them in."""
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    """How the tools are to be used, such as `tool_choice`; each backend puts them in its own form."""
+    shape: OutputSchema | None = None
+    """What the answer must fit, in the way that `tier` names."""
+    tier: Literal["", "schema", "tool", "text"] = ""
     stop: list[str] | None = None
     basis: Sequence[BaseMessage] | None = None
     """Messages that identify the call, where those sent depend on the provider."""
@@ -84,6 +92,17 @@ class Backend(Protocol):
 
     name: str
     recorded: bool
+    output_tokens: int
+    """How long an answer may be where a request does not say it, and its cost has to be bounded."""
+    output_option: str
+    """The option of a request that says it."""
+
+    def most_usd(self, input_tokens: int, output_tokens: int) -> Decimal | None:
+        """Return the USD that an answer costs at most; None when the price is unknown.
+
+        Raises:
+            PriceUnknown: it is unknown, and no call of unknown price may be made.
+        """
 
     def tool_options(self, tools: Sequence[ToolLike], **choices: Any) -> dict[str, Any]:
         """Return the options that give the model these tools."""
@@ -97,3 +116,19 @@ class Backend(Protocol):
         Raises:
             CallFailed: with the error as the caller will see it, and whether to try again.
         """
+
+
+def fitted(request: ModelRequest, backend: Backend) -> ModelRequest:
+    """Return the request with tools and schema as options of the backend that will answer it.
+
+    Where its provider has no schema mode, the schema goes as a tool.
+    """
+    options = dict(request.options)
+    if request.shape is not None:
+        form = backend.schema_options(request.shape) if request.tier == "schema" else None
+        if form is None and request.tier != "text":
+            form = backend.tool_options([request.shape.as_tool()], tool_choice=request.shape.name)
+        options = {**(form or {}), **options}
+    elif request.tools:
+        options = {**backend.tool_options(list(request.tools), **request.choices), **options}
+    return replace(request, options=options)

@@ -30,6 +30,9 @@ OVERFLOW_WORDS = (
     "prompt is too long",
     "too many tokens",
 )
+MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms")
+"""Headers of OpenAI and of Azure beside Retry-After, and more exact than it."""
+WITH_UNIT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|s)")
 POLICY_WORDS = ("content_policy", "content_filter", "content management policy", "safety system")
 
 STATUS_OF: tuple[tuple[type[Exception], int], ...] = (
@@ -42,15 +45,58 @@ STATUS_OF: tuple[tuple[type[Exception], int], ...] = (
 """LangChain's neutral errors, for providers whose own carry no HTTP status."""
 
 
-class CallFailed(Exception):
-    """One attempt failed. `again` tells whether another may succeed, `after` is the wait it asks for."""
+STATUS_WITHIN = (
+    ("overloaded_error", 529),
+    ("rate_limit_error", 429),
+    ("invalid_request_error", 400),
+    ("authentication_error", 401),
+    ("permission_error", 403),
+    ("api_error", 500),
+    ("timeout_error", 504),
+)
+"""What Anthropic calls the errors of each status, where they come within a stream."""
 
-    def __init__(self, error: ModelError | InputError, *, again: bool = False, after: float | None = None):
+
+class CallFailed(Exception):
+    """One attempt failed, and what that says of further ones.
+
+    Args:
+        error: What the caller sees when no attempt succeeds.
+        again: The same model may answer another attempt.
+        after: Seconds to wait before it, from Retry-After.
+        elsewhere: Another model may answer; without it as `again`.
+        sick: The provider itself is broken or unreachable; counts for its circuit breaker.
+        too_long: The conversation does not fit the model's context.
+    """
+
+    def __init__(
+        self,
+        error: ModelError | InputError,
+        *,
+        again: bool = False,
+        after: float | None = None,
+        elsewhere: bool | None = None,
+        sick: bool = False,
+        too_long: bool = False,
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         self.again = again
         self.after = after
-        """Seconds, from Retry-After."""
+        self.elsewhere = again if elsewhere is None else elsewhere
+        self.sick = sick
+        self.too_long = too_long
+
+
+class LeftAlone(CallFailed):
+    """The call was not made: its model failed again and again, and is not asked for a while."""
+
+    def __init__(self, model: str, wait_seconds: float) -> None:
+        error = ModelUnavailable(
+            f"{model} failed again and again, and is left alone for now.",
+            hint=f"It is tried again in {wait_seconds:.0f} s.",
+        )
+        super().__init__(error, elsewhere=True)
 
 
 def translate(error: Exception, model: str, *, secret: str = "") -> CallFailed:
@@ -61,10 +107,15 @@ def translate(error: Exception, model: str, *, secret: str = "") -> CallFailed:
         return CallFailed(
             ModelError(
                 f"The conversation is too long for {model}.", hint="Use a model with a larger context."
-            )
+            ),
+            elsewhere=True,
+            too_long=True,
         )
     if _says(text, POLICY_WORDS) or type(error).__name__ == "ContentFilterFinishReasonError":
         return CallFailed(refusal(model, text))
+    if isinstance(status, int) and status < 400:
+        # The stream had begun well; an event within it says how it went on.
+        status = next((code for kind, code in STATUS_WITHIN if kind in text), None)
     if isinstance(status, int):
         return _by_status(status, model, text, error)
     return _by_kind(error, model, text)
@@ -92,16 +143,17 @@ def _by_status(status: int, model: str, text: str, error: Exception) -> CallFail
     if status == 404:
         hint = "Check the model's name and the base URL."
         return CallFailed(
-            ModelUnknown(f"The provider does not know {model}: {text}", hint=hint, field="model")
+            ModelUnknown(f"The provider does not know {model}: {text}", hint=hint, field="model"),
+            elsewhere=True,
         )
     if status == 429:
         exhausted = "insufficient_quota" in text or getattr(error, "code", None) == "insufficient_quota"
         hint = "The account has no quota left." if exhausted else "Try again later, or use another model."
         limited = ModelRateLimited(f"{model}: the provider asks for fewer requests: {text}", hint=hint)
-        return CallFailed(limited, again=not exhausted, after=_retry_after(error))
+        return CallFailed(limited, again=not exhausted, after=_retry_after(error), elsewhere=True)
     if status in (408, 409, 425) or status >= 500:
         broken = ModelUnavailable(f"{model}: the provider failed ({status}): {text}", hint="Try again later.")
-        return CallFailed(broken, again=True, after=_retry_after(error))
+        return CallFailed(broken, again=True, after=_retry_after(error), sick=status != 409)
     return CallFailed(ModelRejected(f"{model}: the provider refuses the request ({status}): {text}"))
 
 
@@ -114,11 +166,23 @@ def _by_kind(error: Exception, model: str, text: str) -> CallFailed:
     if kind in ("SubjectTokenProviderError", "MutuallyExclusiveAuthError"):
         return _by_status(401, model, text, error)
     if "Timeout" in kind or isinstance(error, TimeoutError):
-        return CallFailed(ModelTimeout(f"{model} did not answer in time."), again=True)
+        return CallFailed(ModelTimeout(f"{model} did not answer in time."), again=True, sick=True)
     if kind == "LengthFinishReasonError":
         return cut_off(model)
     hint = "Check the network and the base URL." if "Connect" in kind else ""
-    return CallFailed(ModelUnavailable(f"{model}: no usable answer: {text}", hint=hint), again=True)
+    return CallFailed(
+        ModelUnavailable(f"{model}: no usable answer: {text}", hint=hint), again=True, sick=True
+    )
+
+
+def broken_off(model: str, why: object) -> CallFailed:
+    """Return the failure of an answer that came in pieces, and not whole."""
+    return CallFailed(ModelUnavailable(f"{model}: the answer broke off: {why}."), again=True, sick=True)
+
+
+def fell_silent(model: str, why: object) -> CallFailed:
+    """Return the failure of an answer that stopped coming."""
+    return CallFailed(ModelTimeout(f"{model} fell silent: {why}."), again=True, sick=True)
 
 
 def _says(text: str, words: tuple[str, ...]) -> bool:
@@ -135,15 +199,18 @@ def _text(error: Exception, secret: str) -> str:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Return the seconds that Retry-After asks for, given as a number or as an HTTP date."""
+    """Return the seconds that Retry-After asks for: a number, one with its unit, or an HTTP date."""
     headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
+    for name in MILLISECONDS:
+        milliseconds = _number(headers.get(name))
+        if milliseconds is not None:
+            return milliseconds / 1000
     value = headers.get("retry-after")
     seconds = _number(value)
     if seconds is not None or not value:
         return seconds
+    if with_unit := WITH_UNIT.fullmatch(str(value).strip()):
+        return float(with_unit[1]) / (1000 if with_unit[2] == "ms" else 1)
     try:
         return max(0.0, parsedate_to_datetime(str(value)).timestamp() - time.time())
     except ValueError:

@@ -1,155 +1,329 @@
-"""The one way to a model: within budget and time, retried, cleaned, counted, recorded."""
+"""The one way to a model: within budget and time, retried, cleaned, counted, kept, recorded."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import Runnable
-from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field
+from langchain_core.messages import AIMessage
 
-from phoenix.domain.run import ModelCall
-from phoenix.errors import BudgetSpent, InputError, ModelError, ModelTimeout, ModelUnavailable
+from phoenix.domain.budget import Hold
+from phoenix.domain.run import CallKey, KeptAnswer, ModelCall
+from phoenix.errors import InputError, ModelError, ModelTimeout, ModelUnavailable
 from phoenix.llm.answers import clean_answer
-from phoenix.llm.calls import Backend, ModelAnswer, ModelRequest, ToolLike
-from phoenix.llm.failures import CallFailed, cut_off, refusal
+from phoenix.llm.budget import Affordable, Spending
+from phoenix.llm.calls import Backend, ModelAnswer, ModelRequest, fitted
+from phoenix.llm.compaction import compact
+from phoenix.llm.failures import CallFailed, LeftAlone, cut_off, refusal
+from phoenix.llm.journal import Ordinals, answer_of, kept_form
+from phoenix.llm.patience import Patience
 from phoenix.llm.recording import Recorder
-from phoenix.ports import Caller, Events, UsageLog
+from phoenix.llm.response_cache import ResponseCache
+from phoenix.llm.route import Candidate, Router
+from phoenix.llm.traffic import Traffic
+from phoenix.ports import Budgets, Caller, CallJournal, Events, UsageLog
+
+CUT_OFF = ("length", "max_tokens", "MAX_TOKENS", "incomplete")
+"""How providers say that an answer ended at its limit."""
+
+KEEP_SECONDS = 5.0
+"""How long a stop waits for an answer that has just arrived to be kept."""
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long one call may take, all its attempts together, and how it waits between them."""
+@dataclass
+class _Call:
+    """A call on its way through attempts and models."""
 
-    deadline_seconds: float = 600.0
-    attempts: int = 4
-    first_wait_seconds: float = 1.0
-    longest_wait_seconds: float = 60.0
+    request: ModelRequest
+    key: CallKey | None
+    deadline: float
+    asked: ModelRequest
+    """As the caller asked it: recordings know it by this."""
+    compacted: bool = False
 
-    def wait_seconds(self, attempt: int, asked: float | None) -> float:
-        """Return the wait after an attempt, numbered from 1: what was asked, else doubled, with jitter."""
-        if asked is not None:
-            return asked
-        doubled = min(self.longest_wait_seconds, self.first_wait_seconds * 2 ** (attempt - 1))
-        return float(doubled * random.uniform(0.75, 1.25))  # noqa: S311 - spreads retries, keeps no secret
+    @property
+    def left_seconds(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
+
+
+class _Unusable(Exception):
+    """An answer arrived, was paid, and cannot be used."""
+
+    def __init__(self, cause: CallFailed, *, replayed: bool = False) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.replayed = replayed
+
+
+async def uncut(work: Coroutine[Any, Any, None]) -> None:
+    """Do something to its end even when the caller is cancelled meanwhile, who is then cancelled after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=KEEP_SECONDS)
+        raise
 
 
 class Gateway:
-    """Calls one backend for one project."""
+    """Calls the models of one project: those that its router names, best first."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that a call passes
         self,
-        backend: Backend,
+        router: Router,
         *,
         usage: UsageLog,
+        journal: CallJournal,
         events: Events,
-        budget: Decimal | None = None,
+        budgets: Budgets | None = None,
         project: str = "ID",
         recorder: Recorder | None = None,
         patience: Patience | None = None,
+        traffic: Traffic | None = None,
+        organisation: str = "",
+        cache: ResponseCache | None = None,
     ) -> None:
-        self.backend = backend
+        self.name = router.name
         self.usage = usage
+        self._router = router
+        self._journal = journal
+        self._ordinals = Ordinals()
         self._events = events
-        self._budget = budget
-        self._project = project
+        self._spending = Spending(budgets, project=project)
         self._recorder = recorder
         self._patience = patience or Patience()
+        self._traffic = traffic or Traffic()
+        self._line = (organisation, project)
+        self._cache = cache
         self._warned = False
-        self._priced = Decimal(0)
-        """What this process knows to have spent: counts where a call of unknown price hides the total."""
 
     async def call(self, request: ModelRequest) -> AIMessage:
-        """Return the answer to a request.
+        """Return the answer to a request; one that arrived before a crash is not asked for again.
+
+        The first model that the router names is asked, and where it cannot answer the next one.
 
         Raises:
-            BudgetSpent: the budget is spent.
+            BudgetSpent: a budget does not afford it.
+            PriceUnknown: its price is unknown, and prices are strict.
             ModelTimeout: no answer within the deadline, all attempts together.
-            ModelError: as `failures` translates it, after the last attempt.
+            ModelError: as `failures` translates it, of the last model that was asked.
         """
-        patience = self._patience
-        deadline = time.monotonic() + patience.deadline_seconds
-        for attempt in range(1, patience.attempts + 1):
-            await self._check_budget()
+        deadline = time.monotonic() + self._patience.deadline_seconds
+        candidates = list(await self._router.route(request))
+        call = _Call(request, self._ordinals.key(request, self.name), deadline, request)
+        while candidates:
+            candidate = candidates.pop(0)
             try:
-                return await self._attempt(request, deadline)
+                return await self._ask(call, candidate, is_last=not candidates)
             except CallFailed as failure:
-                wait = patience.wait_seconds(attempt, failure.after)
-                late = time.monotonic() + wait >= deadline
-                if not failure.again or attempt == patience.attempts or late:
+                if not (failure.elsewhere and candidates and call.left_seconds):
                     raise failure.error from failure
-                await self._tell_retry(request.caller, attempt, failure.error, wait)
-                await asyncio.sleep(wait)
+                await self._tell_fallback(request.caller, candidate, candidates[0], failure.error)
         raise ModelUnavailable
 
-    async def _attempt(self, request: ModelRequest, deadline: float) -> AIMessage:
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(max(0.0, deadline - started)):
-                answer = await self.backend.answer(request)
-        except TimeoutError as error:
-            seconds = self._patience.deadline_seconds
-            raise ModelTimeout(f"{self.backend.name} did not answer within {seconds:g} s.") from error
-        message, unreadable = clean_answer(answer.message)
-        await self._count(request, answer, message, time.monotonic() - started)
-        self._check_answer(answer, message, unreadable)
+    async def _ask(self, call: _Call, candidate: Candidate, *, is_last: bool) -> AIMessage:
+        """Have one model answer.
+
+        Raises:
+            CallFailed: it does not, after all attempts that it gets.
+        """
+        patience = self._patience
+        attempts = patience.attempts if is_last else patience.attempts_before_fallback
+        attempt = 1
+        before: CallFailed | None = None
+        while True:
+            try:
+                return await self._attempt(call, candidate, is_last=is_last)
+            except _Unusable as failure:
+                # It was answered, so what is asked next is another call.
+                call.key = self._ordinals.key(call.request, self.name)
+                cause, replayed = failure.cause, failure.replayed
+            except LeftAlone as failure:
+                # Why it is left alone says more than that it is.
+                raise failure if before is None else CallFailed(before.error, elsewhere=True) from failure
+            except CallFailed as failure:
+                cause, replayed = failure, False
+            if cause.too_long and await self._compact(call):
+                continue
+            wait = 0.0 if replayed else patience.wait_seconds(attempt, cause.after)
+            over = attempt == attempts or wait >= call.left_seconds
+            if not cause.again or over or (wait > patience.fallback_wait_seconds and not is_last):
+                raise cause
+            if not replayed:
+                await self._tell_retry(call.request.caller, attempt, cause.error, wait)
+                await asyncio.sleep(wait)
+            attempt, before = attempt + 1, cause
+
+    async def _attempt(self, call: _Call, candidate: Candidate, *, is_last: bool) -> AIMessage:
+        kept = await self._journal.find(call.key) if call.key is not None else None
+        answer = answer_of(kept) if kept is not None else None
+        if kept is not None and answer is not None:
+            return await self._replayed(call.asked, kept, answer)
+        # What is asked again within one execution asks for another answer.
+        if self._cache is not None and (call.key is None or call.key.ordinal == 0):
+            answer = await self._cache.find(call.request)
+            if answer is not None:
+                return await self._cached(call, answer)
+        backend = candidate.backend
+        request = fitted(call.request, backend)
+        turn = self._traffic.turn(
+            candidate, self._line, request, left_seconds=call.left_seconds, may_wait=is_last, emit=self.emit
+        )
+        async with turn as passed:
+            afforded = await self._spending.afford(request, backend, deadline=call.deadline)
+            started = time.monotonic()
+            answer = await self._paid(backend, afforded, call)
+            message, unreadable = clean_answer(answer.message)
+            passed.answered(message)
+            misfit = self._misfit(answer, message, unreadable)
+            seconds = time.monotonic() - started
+            counted = self._counted(request, answer, message, afforded.hold, seconds)
+            kept = kept_form(answer, message, unreadable, accepted=misfit is None)
+            # Before anything else is waited for: what arrived is paid.
+            await uncut(self._count(call.key, kept, counted, answer, message, afforded.hold))
+        if misfit is not None:
+            self._refuse_shortened(answer, afforded.hold)
+            raise _Unusable(misfit)
+        if self._cache is not None:
+            await self._cache.keep(call.request, answer, message)
         if self._recorder is not None:
-            await self._recorder.write(request, answer, message)
+            await self._recorder.write(call.asked, answer, message)
         return message
 
-    def _check_answer(self, answer: ModelAnswer, message: AIMessage, unreadable: list[str]) -> None:
+    async def _paid(self, backend: Backend, afforded: Affordable, call: _Call) -> ModelAnswer:
+        """Return a backend's answer; what was held for one that does not come is given back."""
+        try:
+            return await self._answered(backend, afforded.request, call)
+        except BaseException:
+            await uncut(self._spending.give_back(afforded))
+            raise
+
+    async def _answered(self, backend: Backend, request: ModelRequest, call: _Call) -> ModelAnswer:
+        """Return a backend's answer if it comes in time."""
+        seconds = min(self._patience.answer_seconds, call.left_seconds)
+        is_whole = seconds == self._patience.answer_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await backend.answer(request)
+        except TimeoutError as error:
+            longest = seconds if is_whole else self._patience.deadline_seconds
+            late = ModelTimeout(f"{backend.name} did not answer within {longest:g} s.")
+            raise CallFailed(late, again=True, sick=True) from error
+
+    async def _compact(self, call: _Call) -> bool:
+        """Make a call's conversation shorter, once; tell whether it is."""
+        if call.compacted:
+            return False
+        call.compacted = True
+        found = compact(call.request.messages)
+        if found is None:
+            return False
+        call.request = replace(call.request, messages=found.messages)
+        call.key = self._ordinals.key(call.request, self.name)
+        caller = call.request.caller
+        await self._events.emit(
+            "conversation_compacted",
+            agent=caller.agent,
+            task=caller.task,
+            results=found.results,
+            characters=found.characters,
+        )
+        return True
+
+    async def _cached(self, call: _Call, answer: ModelAnswer) -> AIMessage:
+        """Return an answer of the response cache, counted as a call that cost nothing."""
+        message = answer.message
+        free = replace(answer, cost_usd=Decimal(0))
+        counted = self._counted(call.request, free, message, None, 0.0, cached=True)
+        kept = kept_form(free, message, [], accepted=True)
+        await uncut(self._count(call.key, kept, counted, free, message, None))
+        if self._recorder is not None:
+            await self._recorder.write(call.asked, free, message)
+        return message
+
+    async def _replayed(self, request: ModelRequest, kept: KeptAnswer, answer: ModelAnswer) -> AIMessage:
+        """Return an answer of the journal: it was counted when it arrived."""
+        message = answer.message
+        caller = request.caller
+        await self._events.emit("model_replayed", agent=caller.agent, task=caller.task, model=kept.model)
+        misfit = self._misfit(answer, message, kept.unreadable)
+        if misfit is not None:
+            raise _Unusable(misfit, replayed=True)
+        if self._recorder is not None:
+            await self._recorder.write(request, answer, message, once=True)
+        return message
+
+    def _misfit(self, answer: ModelAnswer, message: AIMessage, unreadable: list[str]) -> CallFailed | None:
+        """Return why an answer cannot be used; None when it can."""
         if answer.finish == "content_filter" or message.additional_kwargs.get("refusal"):
             text = str(message.additional_kwargs.get("refusal") or "content filter")
-            raise CallFailed(refusal(answer.model, text))
-        if answer.finish in ("length", "max_tokens", "MAX_TOKENS", "incomplete"):
-            raise cut_off(answer.model)
+            return CallFailed(refusal(answer.model, text))
+        if answer.finish in CUT_OFF:
+            return cut_off(answer.model)
         if unreadable:
             text = f"{answer.model} called {', '.join(unreadable)} with arguments that are not JSON."
-            raise CallFailed(ModelUnavailable(text), again=True)
+            return CallFailed(ModelUnavailable(text), again=True)
         if not message.tool_calls and not message.text.strip():
-            raise CallFailed(ModelUnavailable(f"{answer.model} gave an empty answer."), again=True)
+            return CallFailed(ModelUnavailable(f"{answer.model} gave an empty answer."), again=True)
+        return None
 
-    async def _check_budget(self) -> None:
-        if self._budget is None or self.backend.recorded:
-            return
-        total = (await self.usage.total()).cost_usd
-        spent = self._priced if total is None else total
-        self._warned = self._warned or total is None
-        if spent >= self._budget:
-            raise BudgetSpent(
-                f"The project has spent {spent:.2f} of {self._budget:.2f} USD.",
-                hint=f"Go on with `phoenix resume {self._project} --budget-usd N`.",
-            )
+    def _refuse_shortened(self, answer: ModelAnswer, hold: Hold | None) -> None:
+        """Do not ask again for an answer that was cut off since the budget afforded no longer one.
 
-    async def _count(
-        self, request: ModelRequest, answer: ModelAnswer, message: AIMessage, seconds: float
-    ) -> None:
+        Raises:
+            BudgetSpent: it was.
+        """
+        if hold is not None and hold.lowered_by is not None and answer.finish in CUT_OFF:
+            raise self._spending.spent(hold.lowered_by)
+
+    def _counted(
+        self,
+        request: ModelRequest,
+        answer: ModelAnswer,
+        message: AIMessage,
+        hold: Hold | None,
+        seconds: float,
+        *,
+        cached: bool = False,
+    ) -> ModelCall:
+        """Return an answered call as it is counted; without figures of its usage at the most it can cost."""
         tokens = message.usage_metadata
-        call = ModelCall(
+        details = tokens.get("input_token_details", {}) if tokens else {}
+        cost = answer.cost_usd
+        if cost is None and tokens is None and hold is not None:
+            cost = hold.most.usd
+        return ModelCall(
             agent=request.caller.agent,
             task=request.caller.task,
             model=answer.model,
             input_tokens=tokens["input_tokens"] if tokens else 0,
             output_tokens=tokens["output_tokens"] if tokens else 0,
-            cost_usd=answer.cost_usd,
-            recorded=self.backend.recorded,
+            cost_usd=cost,
+            cached_tokens=details.get("cache_read") or 0,
+            recorded=self._router.recorded,
+            cached=cached,
             seconds=round(seconds, 3),
         )
-        await self.usage.add(call)
-        self._priced += call.cost_usd or Decimal(0)
-        if call.cost_usd is None and self._budget is not None and not self._warned:
+
+    async def _count(
+        self,
+        key: CallKey | None,
+        kept: KeptAnswer,
+        call: ModelCall,
+        answer: ModelAnswer,
+        message: AIMessage,
+        hold: Hold | None,
+    ) -> None:
+        is_first = call.cost_usd is None and hold is not None and not self._warned
+        is_first = is_first and (await self.usage.total()).cost_usd is not None
+        await self._journal.keep(key, kept, call, hold=hold)
+        if is_first:
             self._warned = True
-            await self._events.emit("price_unknown", model=call.model, budget_usd=str(self._budget))
+            await self._events.emit("price_unknown", model=call.model)
         for kind, data in answer.notes:
             await self._events.emit(kind, **data)
         names = [c["name"] for c in message.tool_calls]
@@ -168,54 +342,19 @@ class Gateway:
             wait_seconds=round(wait, 2),
         )
 
+    async def _tell_fallback(
+        self, caller: Caller, left: Candidate, taken: Candidate, error: ModelError | InputError
+    ) -> None:
+        await self._events.emit(
+            "model_fell_back",
+            agent=caller.agent,
+            task=caller.task,
+            model=left.alias,
+            to=taken.alias,
+            reason=error.code,
+            message=error.message,
+        )
+
     async def emit(self, kind: str, data: Mapping[str, Any]) -> None:
         """Append an event of this project."""
         await self._events.emit(kind, **data)
-
-
-class GatewayModel(BaseChatModel):
-    """A caller's chat model: LangChain's interface in front of the gateway. Async only."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    gateway: Gateway = Field(exclude=True, repr=False)
-    caller: Caller
-
-    @property
-    def _llm_type(self) -> str:
-        return "phoenix"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.gateway.backend.name, "agent": self.caller.agent, "task": self.caller.task}
-
-    def bind_tools(
-        self, tools: Sequence[ToolLike], *, tool_choice: str | None = None, **kwargs: Any
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return this model with tools; they are kept in one form for recordings."""
-        choices = kwargs | ({"tool_choice": tool_choice} if tool_choice else {})
-        options = self.gateway.backend.tool_options(tools, **choices)
-        functions = [convert_to_openai_tool(tool) for tool in tools]
-        return self.bind(phoenix_tools=functions, phoenix_options=options)
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        raise NotImplementedError("Phoenix calls models with ainvoke only.")
-
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        tools = kwargs.pop("phoenix_tools", ())
-        options = {**kwargs.pop("phoenix_options", {}), **kwargs}
-        request = ModelRequest(self.caller, messages, tools=tools, options=options, stop=stop)
-        message = await self.gateway.call(request)
-        return ChatResult(generations=[ChatGeneration(message=message)])

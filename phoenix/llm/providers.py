@@ -6,22 +6,30 @@ import difflib
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
+import structlog
 from langchain_core.exceptions import LangChainException
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableBinding, RunnableSequence
 
 from phoenix.errors import ModelRefusedKey, ModelUnavailable, ModelUnknown, NoModel
-from phoenix.llm.calls import ModelAnswer, ModelRequest, OutputSchema, ToolLike
-from phoenix.llm.failures import CallFailed, translate
-from phoenix.llm.prices import cost_of
+from phoenix.llm.calls import OUTPUT_TOKENS, ModelAnswer, ModelRequest, OutputSchema, ToolLike
+from phoenix.llm.failures import CallFailed, broken_off, fell_silent, translate
+from phoenix.llm.patience import Patience
+from phoenix.llm.prefix import marked
+from phoenix.llm.prices import Prices
+from phoenix.llm.streaming import StreamBroken, Streamed, StreamIdle, gather
 from phoenix.settings import Settings
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+
+log = structlog.get_logger(__name__)
 
 DEFAULT_MODEL = "openai:gpt-5.2"
 """Used when only a key is given; PHOENIX_MODEL or --model name another."""
@@ -37,8 +45,18 @@ EXTRAS = {
 TAKES_CLIENT_LIMITS = frozenset({"openai", "anthropic", "google_genai"})
 """Providers whose chat model takes `max_retries` and `timeout`: retries are the gateway's."""
 
-CLIENT_ERRORS = ("openai:OpenAIError", "anthropic:AnthropicError", "google.genai.errors:APIError")
+CLIENT_ERRORS = (
+    "openai:OpenAIError",
+    "anthropic:AnthropicError",
+    "google.genai.errors:APIError",
+    # What the clients are built on; within a stream its errors pass through them.
+    "httpx2:HTTPError",
+)
+GOOGLE = ("google_genai:", "google_vertexai:")
 NOT_CHAT = ("embed", "whisper", "tts", "dall-e", "image", "moderation", "rerank")
+MOST_MISSES = 2
+"""A server whose first streams bring no whole answer, one after the other, is not asked for streams again:
+it sends one piece all the same, or no usage, or no reason for the end."""
 PROBE_SECONDS = 5.0
 LOCAL_PROBE_SECONDS = 0.5
 
@@ -61,7 +79,7 @@ async def find_model(settings: Settings, *, ollama_url: str = OLLAMA_URL) -> str
     if settings.model:
         return settings.model
     if settings.openai_base_url:
-        names = await _served(settings.openai_base_url, _key(settings))
+        names = await served(settings.openai_base_url, _key(settings))
         default = DEFAULT_MODEL.removeprefix("openai:")
         chats = [n for n in names if not any(word in n for word in NOT_CHAT)]
         if chats:
@@ -87,13 +105,23 @@ async def check_model(settings: Settings, name: str) -> None:
     """
     provider, _, model = name.partition(":")
     if provider == "openai":
-        names = await _served(settings.openai_base_url or "https://api.openai.com/v1", _key(settings))
+        names = await served(settings.openai_base_url or "https://api.openai.com/v1", _key(settings))
         exhaustive = settings.openai_base_url is None
     elif provider == "ollama":
-        names, exhaustive = await _served(f"{OLLAMA_URL}/v1", "ollama"), True
+        names, exhaustive = await served(f"{OLLAMA_URL}/v1", "ollama"), True
     else:
         return
-    if exhaustive and names and not {model, f"{model}:latest"} & set(names):
+    if exhaustive:
+        check_listed(provider, model, names)
+
+
+def check_listed(provider: str, model: str, names: Sequence[str]) -> None:
+    """Check that a provider that lists all its models has one; an empty list says nothing.
+
+    Raises:
+        ModelUnknown: it does not have it.
+    """
+    if names and not {model, f"{model}:latest"} & set(names):
         near = difflib.get_close_matches(model, names, n=3)
         hint = f"Did you mean {', '.join(near)}?" if near else "Check the model's name."
         raise ModelUnknown(f"{provider} has no model {model!r}.", hint=hint, field="model")
@@ -108,18 +136,39 @@ def _shown(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url)
 
 
-async def _served(base_url: str, key: str) -> list[str]:
-    """Return the models that an OpenAI-compatible server lists; none when it keeps no list."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+async def served(
+    base_url: str,
+    key: str,
+    *,
+    key_name: str = "OPENAI_API_KEY",
+    url_name: str = "OPENAI_BASE_URL",
+    headers: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Return the models that an OpenAI-compatible server lists; none when it keeps no list.
+
+    Args:
+        base_url: The server's.
+        key: Its key; empty for none.
+        key_name: Where the key comes from, for the hint of an error.
+        url_name: Where the URL comes from, likewise.
+        headers: Hold the key, where the server takes it in another way.
+
+    Raises:
+        ModelRefusedKey: it refuses the key.
+        ModelUnavailable: it cannot be reached.
+    """
+    bearer = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         async with httpx.AsyncClient(timeout=PROBE_SECONDS) as client:
-            response = await client.get(base_url.rstrip("/") + "/models", headers=headers)
+            response = await client.get(
+                base_url.rstrip("/") + "/models", headers=bearer if headers is None else headers
+            )
             if response.status_code in (401, 403):
-                raise ModelRefusedKey(f"{_shown(base_url)} refuses the key.", hint="Check OPENAI_API_KEY.")
+                raise ModelRefusedKey(f"{_shown(base_url)} refuses the key.", hint=f"Check {key_name}.")
             rows = response.json()["data"] if response.is_success else []
             return [str(row["id"]) for row in rows]
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        hint = "Check OPENAI_BASE_URL and the network."
+        hint = f"Check {url_name} and the network."
         raise ModelUnavailable(f"No model server answers at {_shown(base_url)}.", hint=hint) from error
     except (ValueError, KeyError, TypeError):
         return []
@@ -136,7 +185,9 @@ async def _ollama_models(url: str) -> list[str]:
     return [name for name in names if not any(word in name for word in NOT_CHAT)]
 
 
-def open_provider(settings: Settings, name: str, *, timeout_seconds: float = 600.0) -> ProviderModel:
+def open_provider(
+    settings: Settings, name: str, *, patience: Patience | None = None, prices: Prices | None = None
+) -> ProviderModel:
     """Return the backend for a `provider:model`. Imports the provider's package (seconds, once).
 
     Raises:
@@ -147,6 +198,8 @@ def open_provider(settings: Settings, name: str, *, timeout_seconds: float = 600
     if not colon or not model:
         hint = f"Write it as provider:model, such as {DEFAULT_MODEL}."
         raise ModelUnknown(f"{name!r} names no model.", hint=hint, field="model")
+    waits = patience or Patience()
+    timeout_seconds = waits.answer_seconds
     options: dict[str, Any] = {}
     base_url = None
     if provider in TAKES_CLIENT_LIMITS:
@@ -161,8 +214,13 @@ def open_provider(settings: Settings, name: str, *, timeout_seconds: float = 600
             "max_retries": 0,
             "timeout": timeout_seconds,
         }
-    chat = _init("openai" if provider == "ollama" else provider, model, options)
-    return ProviderModel(name, chat, base_url=base_url, secret=_key(settings))
+    if provider in ("openai", "ollama"):
+        # The gateway's deadlines take the place of the client's own.
+        options |= {"stream_usage": True, "stream_chunk_timeout": None}
+    chat = open_chat("openai" if provider == "ollama" else provider, model, options)
+    return ProviderModel(
+        name, chat, base_url=base_url, secret=_key(settings), idle_seconds=waits.idle_seconds, prices=prices
+    )
 
 
 def _openai_options(settings: Settings, name: str) -> dict[str, Any]:
@@ -176,10 +234,20 @@ def _openai_options(settings: Settings, name: str) -> dict[str, Any]:
     return options
 
 
-def _init(provider: str, model: str, options: dict[str, Any]) -> BaseChatModel:
+def open_chat(provider: str, model: str, options: dict[str, Any]) -> BaseChatModel:
+    """Return a provider's chat model.
+
+    Raises:
+        ModelUnknown: no such provider, or its package is not installed.
+        NoModel: it lacks something, such as its key.
+    """
     from langchain.chat_models import init_chat_model
 
     try:
+        if provider == "openai":
+            from phoenix.llm.openai_chat import RefusingChatOpenAI
+
+            return RefusingChatOpenAI(model=model, **options)
         return cast("BaseChatModel", init_chat_model(model, model_provider=provider, **options))
     except ImportError as error:
         extra = EXTRAS.get(provider)
@@ -209,10 +277,28 @@ class ProviderModel:
     recorded = False
 
     def __init__(
-        self, name: str, chat: BaseChatModel, *, base_url: str | None = None, secret: str = ""
+        self,
+        name: str,
+        chat: BaseChatModel,
+        *,
+        base_url: str | None = None,
+        secret: str = "",
+        idle_seconds: float = Patience.idle_seconds,
+        prices: Prices | None = None,
     ) -> None:
         self.name = name
+        self.output_tokens = _longest(chat)
+        self.output_option = "max_output_tokens" if name.startswith(GOOGLE) else "max_tokens"
+        self._prices = prices or Prices()
+        self.endpoint = f"{name} at {_shown(base_url)}" if base_url else name
+        self._idle_seconds = idle_seconds
+        self._streams = None if _can_stream(chat) else False
+        """Whether whole answers come in pieces; None until that is known."""
+        self._misses = 0
+        """Streams that brought no whole answer, before any did."""
         self._chat = chat
+        self.marks_prefixes = type(chat).__name__ == "ChatAnthropic"
+        """Whether what is stable in a call is marked for the provider's prompt cache."""
         self._base_url = base_url
         self._secret = secret
         self._failures = _client_errors()
@@ -228,7 +314,7 @@ class ProviderModel:
         return dict(bound.kwargs)
 
     def schema_options(self, schema: OutputSchema) -> dict[str, Any] | None:
-        if type(self._chat).__name__ == "ChatOpenAI":
+        if _is_openai(self._chat):
             form = {"name": schema.name, "schema": schema.parameters, "strict": schema.strict}
             return {"response_format": {"type": "json_schema", "json_schema": form}}
         return self._foreign_schema_options(schema)
@@ -245,29 +331,101 @@ class ProviderModel:
             return None
         return {k: v for k, v in first.kwargs.items() if k != "ls_structured_output_format"}
 
+    def most_usd(self, input_tokens: int, output_tokens: int) -> Decimal | None:
+        return self._prices.most(self.name, input_tokens, output_tokens, base_url=self._base_url)
+
     async def answer(self, request: ModelRequest) -> ModelAnswer:
+        if self.marks_prefixes:
+            messages, options = marked(list(request.messages), dict(request.options))
+            request = replace(request, messages=messages, options=options)
         try:
-            result = await self._chat._agenerate(list(request.messages), stop=request.stop, **request.options)
+            streamed = None if self._streams is False else await self._streamed(request)
+            return await self._plain(request) if streamed is None else self._whole(streamed)
         except self._failures as error:
+            if (cut := self._cut_off(error)) is not None:
+                return cut
             # A cause is printed with every traceback: one that quotes the key must not be kept.
             quoted = bool(self._secret) and self._secret in str(error)
             raise translate(error, self.name, secret=self._secret) from (None if quoted else error)
+
+    async def _streamed(self, request: ModelRequest) -> Streamed | None:
+        """Return an answer that came in pieces; None where the server does not stream as it should."""
+        chunks = self._chat._astream(list(request.messages), stop=request.stop, **request.options)
+        try:
+            found = await gather(
+                chunks,
+                idle_seconds=self._idle_seconds,
+                running_usage=_is_openai(self._chat),
+            )
+        except StreamIdle as error:
+            raise fell_silent(self.name, error) from error
+        except StreamBroken as error:
+            if self._streams is None:
+                self._misses += 1
+                return None
+            raise broken_off(self.name, error) from error
+        except self._failures as error:
+            if self._streams is None and _refuses_streams(error):
+                self._misses = MOST_MISSES
+                return None
+            raise
+        self._streams = True
+        return found
+
+    async def _plain(self, request: ModelRequest) -> ModelAnswer:
+        """Ask for the answer in one piece, from then on where streams bring none."""
+        result = await self._chat._agenerate(list(request.messages), stop=request.stop, **request.options)
         if not result.generations:
             raise CallFailed(ModelUnavailable(f"{self.name} gave no answer."), again=True)
         generation = result.generations[0]
         message = generation.message
         if not isinstance(message, AIMessage):
             raise CallFailed(ModelUnavailable(f"{self.name} did not answer as an assistant."), again=True)
+        if self._streams is None and self._misses >= MOST_MISSES:
+            log.info("model_asked_without_stream", model=self.endpoint)
+            self._streams = False
         about = {**message.response_metadata, **(generation.generation_info or {})}
         finish = about.get("finish_reason") or about.get("stop_reason") or about.get("status") or ""
-        cost = cost_of(self.name, message.usage_metadata, base_url=self._base_url)
-        return ModelAnswer(message, self.name, cost, str(finish))
+        return self._whole(Streamed(message, str(finish)))
+
+    def _cut_off(self, error: Exception) -> ModelAnswer | None:
+        """Return what OpenAI's client raises where an answer with a schema ends at the output limit."""
+        completion = getattr(error, "completion", None)
+        if type(error).__name__ != "LengthFinishReasonError" or completion is None:
+            return None
+        read: Any = self._chat._create_chat_result  # type: ignore[attr-defined]
+        return self._whole(Streamed(read(completion).generations[0].message, "length"))
+
+    def _whole(self, found: Streamed) -> ModelAnswer:
+        cost = self._prices.cost(self.name, found.message.usage_metadata, base_url=self._base_url)
+        return ModelAnswer(found.message, self.name, cost, found.finish)
+
+
+def _is_openai(chat: BaseChatModel) -> bool:
+    return any(kind.__name__ == "ChatOpenAI" for kind in type(chat).__mro__)
+
+
+def _can_stream(chat: BaseChatModel) -> bool:
+    from langchain_core.language_models import BaseChatModel as Plain
+
+    return type(chat)._astream is not Plain._astream
+
+
+def _refuses_streams(error: Exception) -> bool:
+    status = getattr(error, "status_code", None)
+    return status in (400, 404, 405, 415, 422, 501) and "stream" in str(error).lower()
+
+
+def _longest(chat: BaseChatModel) -> int:
+    """Return how long an answer may be where a request does not say it: no longer than the model can."""
+    profile = chat.profile or {}
+    return min(OUTPUT_TOKENS, profile.get("max_output_tokens") or OUTPUT_TOKENS)
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
     """Return what the loaded clients raise, and what LangChain raises for an answer of the wrong form."""
     errors: list[type[Exception]] = [LangChainException, httpx.HTTPError, OSError]
-    errors += [ValueError, KeyError, TypeError]
+    errors += [ValueError, LookupError, TypeError, AttributeError]
     for where in CLIENT_ERRORS:
         module, _, name = where.partition(":")
         if module in sys.modules:

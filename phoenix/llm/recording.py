@@ -27,13 +27,14 @@ from pydantic import ValidationError
 from phoenix import __version__
 from phoenix.domain.frozen import Frozen
 from phoenix.errors import ModelUnknown, RecordingMismatch, RecordingMissing, SettingInvalid
-from phoenix.llm.calls import ModelAnswer, ModelRequest, OutputSchema, ToolLike
+from phoenix.llm.calls import OUTPUT_TOKENS, ModelAnswer, ModelRequest, OutputSchema, ToolLike
 from phoenix.llm.failures import CallFailed
 from phoenix.llm.normalise import normalise, prompt_digest, short_digest, tool_digests
 
 HEAD_CHARS = 1500
 BEGINNING = b'{"format":"phoenix-recording"'
 DIFF_LINES = 14
+MADE_BY = "Name a file that `phoenix new --record FILE` made."
 RECORD_AGAIN = "Record the run again with `--record FILE`."
 
 
@@ -141,14 +142,18 @@ class Recorder:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield cast("BinaryIO", file)
 
-    async def write(self, request: ModelRequest, answer: ModelAnswer, message: AIMessage) -> None:
-        """Append one call."""
+    async def write(
+        self, request: ModelRequest, answer: ModelAnswer, message: AIMessage, *, once: bool = False
+    ) -> None:
+        """Append one call; with `once` only if its very line is not there yet, as before a crash."""
         line = describe(request, answer, message).model_dump_json() + "\n"
         async with self._lock:
-            await asyncio.to_thread(self._append, line.encode())
+            await asyncio.to_thread(self._append, line.encode(), once)
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, line: bytes, once: bool) -> None:
         with self._alone() as file:
+            if once and line in self.path.read_bytes():
+                return
             file.write(line)
             os.fsync(file.fileno())
 
@@ -175,13 +180,13 @@ def read_recording(path: Path) -> Recording:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelUnknown(f"Cannot read the recording {path}.", field="model") from error
+        raise ModelUnknown(f"Cannot read the recording {path}.", field="model", hint=MADE_BY) from error
     lines = text.split("\n")
     whole = lines[:-1]
     try:
         recording = Recording(path, Header.model_validate_json(whole[0] if whole else ""))
     except ValidationError as error:
-        raise ModelUnknown(f"{path} is not a recording of Phoenix.", field="model") from error
+        raise ModelUnknown(f"{path} is not a recording of Phoenix.", field="model", hint=MADE_BY) from error
     for number, line in enumerate(whole[1:], start=2):
         try:
             recording.add(RecordedCall.model_validate_json(line))
@@ -194,6 +199,8 @@ class RecordedModel:
     """Answers from a recording: at once, at no cost, the same after a restart."""
 
     recorded = True
+    output_tokens = OUTPUT_TOKENS
+    output_option = "max_tokens"
 
     def __init__(self, recording: Recording) -> None:
         self.name = f"recorded:{recording.path}"
@@ -207,12 +214,16 @@ class RecordedModel:
     def schema_options(self, schema: OutputSchema) -> dict[str, Any] | None:
         return {}
 
+    def most_usd(self, input_tokens: int, output_tokens: int) -> Decimal | None:
+        return Decimal(0)
+
     async def answer(self, request: ModelRequest) -> ModelAnswer:
         now = describe(request, ModelAnswer(AIMessage(""), "", None), AIMessage(""))
         try:
             call, changed = self._find(now)
         except (RecordingMissing, RecordingMismatch) as error:
-            raise CallFailed(error) from error
+            # Not from it: the gateway raises it from this.
+            raise CallFailed(error) from None
         where = {"agent": call.agent, "task": call.task, "turn": call.turn}
         message = AIMessage(
             content=call.content,

@@ -1,20 +1,24 @@
 """Mend almost-JSON without a model: what the text does not say is never added.
 
-Each tier is guarded, since a wrong repair is worse than none: it would be taken for the answer.
+A wrong repair is worse than none: it would be taken for the answer.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from itertools import pairwise
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-FENCE = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
-MAX_MISSING_CLOSERS = 3
+from phoenix.llm.lenient import Budget, Reader, Unclear
+
+THINKING = re.compile(r"<(think|thinking|reasoning)>")
+ESCAPED = re.compile(r"\{\s*+\\+\"")
+MEMBER = re.compile(r"\s*+\"[^\"\\\n]{1,200}+\"\s*+:")
 MAX_CHARS = 2_000_000
+MAX_MENDED_CHARS = 400_000
+"""The longest text that is mended: more than the longest answers that models give."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -22,21 +26,84 @@ M = TypeVar("M", bound=BaseModel)
 def mend_json(text: str) -> dict[str, Any] | None:
     """Return the one JSON object that a text holds; None when that is not certain.
 
-    Takes off fences and prose, allows raw line breaks in strings, drops trailing commas, adds up to
-    three closing brackets after a complete value, and lets json-repair mend quotes and separators
-    as long as every letter and digit stays as it was.
+    What stands around it is passed over: fences, prose, what a model thought. Inside it `lenient.Reader` says
+    what is mended. Ends in time that grows with the text's length only.
     """
     if len(text) > MAX_CHARS:
         return None
-    for candidate in _candidates(text):
-        found = _load(candidate)
-        if found is not None:
-            return found
-    for candidate in _candidates(text):
-        found = _load(_without_trailing_commas(candidate)) or _load(_closed(candidate)) or _loosely(candidate)
-        if found is not None:
-            return found
-    return None
+    stripped = _answer(text)
+    found = _load(stripped)
+    if found is not None:
+        return found
+    inner = _unquoted(stripped)
+    if inner is not None:
+        return _load(inner) or _only(inner)
+    if MEMBER.match(stripped):  # its brace was said for the model
+        stripped = "{" + stripped
+    return _only(stripped)
+
+
+def _answer(text: str) -> str:
+    """Return a text without what the model thought before it answered."""
+    text = text.strip().lstrip("\ufeff").lstrip()
+    found = THINKING.match(text)
+    if found is None:
+        return text
+    end = f"</{found[1]}>"
+    return text.partition(end)[2].strip() if end in text else text
+
+
+def _unquoted(text: str) -> str | None:
+    """Return the text that was written as a JSON string, or escaped like one; None when it was not."""
+    if not text.startswith('"') and not ESCAPED.match(text):
+        return None
+    try:
+        inner = json.loads(text if text.startswith('"') else f'"{text}"', strict=False)
+    except ValueError:
+        return None
+    return inner.strip() if isinstance(inner, str) else None
+
+
+def _only(text: str) -> dict[str, Any] | None:
+    """Return the one object in a text: the same one twice is one, two different ones are none."""
+    if len(text) > MAX_MENDED_CHARS:
+        return None
+    found: dict[str, Any] | None = None
+    budget = Budget(text)
+    at = text.find("{")
+    while at >= 0:
+        reader = Reader(text, at, budget)
+        try:
+            value = _load(reader.read_object())
+        except Unclear as unclear:
+            if unclear.is_object:  # what lies in it is not the answer
+                return None
+            at = text.find("{", at + 1)
+            continue
+        if value is None or (value and found and value != found):
+            return None
+        found = value or found
+        at = text.find("{", reader.at)
+    return found or None
+
+
+def _load(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text, strict=False, object_pairs_hook=_once, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _no_number(_: str) -> None:
+    """Stand for NaN and the infinities, which JSON does not have."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key appears twice")
+    return found
 
 
 def fit(data: dict[str, Any], schema: type[M]) -> tuple[M, bool]:
@@ -53,104 +120,6 @@ def fit(data: dict[str, Any], schema: type[M]) -> tuple[M, bool]:
         return schema.model_validate(inner), inner is not data
     except ValidationError as error:
         return schema.model_validate(_without_nulls(inner, error)), True
-
-
-def _candidates(text: str) -> list[str]:
-    """Return texts that may be the object, likeliest first: whole, fenced, between braces, to the end."""
-    stripped = text.strip().lstrip("\ufeff")
-    found = [stripped, *FENCE.findall(stripped)] if not stripped.startswith("{") else [stripped]
-    start, end = stripped.find("{"), stripped.rfind("}")
-    if start >= 0:
-        if end > start:
-            found.append(stripped[start : end + 1])
-        found.append(stripped[start:])
-    return list(dict.fromkeys(c.strip() for c in found if "{" in c))
-
-
-def _load(text: str | None) -> dict[str, Any] | None:
-    if not text:
-        return None
-    try:
-        value = json.loads(text, strict=False, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key appears twice")
-    return found
-
-
-def _outside_strings(text: str) -> tuple[list[tuple[int, str]], bool]:
-    """Return brackets and commas outside strings with their places, and whether a string stays open."""
-    marks: list[tuple[int, str]] = []
-    in_string = escaped = False
-    for place, char in enumerate(text):
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "{}[],":
-            marks.append((place, char))
-    return marks, in_string
-
-
-def _without_trailing_commas(text: str) -> str:
-    marks, _ = _outside_strings(text)
-    drop = {
-        place
-        for (place, char), (after, following) in pairwise(marks)
-        if char == "," and following in "}]" and not text[place + 1 : after].strip()
-    }
-    return "".join(c for place, c in enumerate(text) if place not in drop) if drop else text
-
-
-def _closed(text: str) -> str | None:
-    """Return the text with its missing closers, when it ends after a complete string, list or object."""
-    text = _without_trailing_commas(text).rstrip()
-    marks, open_string = _outside_strings(text)
-    if open_string or not text.endswith(('"', "}", "]")):
-        return None
-    stack: list[str] = []
-    for _, char in marks:
-        if char in "{[":
-            stack.append("}" if char == "{" else "]")
-        elif char in "}]" and (not stack or stack.pop() != char):
-            return None
-    return text + "".join(reversed(stack)) if 0 < len(stack) <= MAX_MISSING_CLOSERS else None
-
-
-def _loosely(text: str) -> dict[str, Any] | None:
-    """Let json-repair mend quotes and commas; take its word only when all else stayed as it was."""
-    marks, open_string = _outside_strings(text)
-    if open_string or not marks or marks[-1] != (len(text) - 1, "}"):
-        return None
-    from json_repair import repair_json
-
-    try:
-        value = repair_json(text, return_objects=True, skip_json_loads=True)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict):
-        return None
-    result = json.dumps(value, ensure_ascii=False)
-    invented = result.count('""') > text.count('""') + text.count("''")
-    return value if _said(text) == _said(result) and not invented else None
-
-
-def _said(text: str) -> str:
-    """Return all of a text but quotes, commas and white space; escapes and spelling of literals aside."""
-    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
-    text = re.sub(r'\\[bfnrt"\\/]', " ", text)
-    return re.sub(r"[\s\"'`,\\]", "", text).lower().replace("none", "null")
 
 
 def _opened(data: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:

@@ -34,6 +34,11 @@ def output_schema(model: type[BaseModel]) -> OutputSchema:
     return OutputSchema(model.__name__, description[0] if description else "", schema, strict)
 
 
+def schema_text(schema: str) -> str:
+    """Return how a model is told of a schema, given as JSON, where it has no mode for one."""
+    return f"Answer with one JSON object and nothing else. It must fit this JSON Schema:\n{schema}"
+
+
 def to_strict_schema(model: type[BaseModel]) -> tuple[dict[str, Any], bool]:
     """Return a model's schema in the strict subset, and whether it fits there.
 

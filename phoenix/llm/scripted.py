@@ -14,7 +14,7 @@ from langchain_core.messages.tool import tool_call
 
 from phoenix.domain.frozen import Frozen
 from phoenix.errors import ModelRateLimited, ModelRefusedKey, ModelUnavailable
-from phoenix.llm.calls import ModelAnswer, ModelRequest, OutputSchema, ToolLike
+from phoenix.llm.calls import OUTPUT_TOKENS, ModelAnswer, ModelRequest, OutputSchema, ToolLike
 from phoenix.llm.failures import CallFailed
 
 FaultKind = Literal["rate_limited", "unavailable", "refused_key", "hang", "truncated", "empty"]
@@ -49,6 +49,8 @@ class ScriptedModel:
     """Speaks its lines. Keeps what it was asked in `requests`."""
 
     recorded = False
+    output_tokens = OUTPUT_TOKENS
+    output_option = "max_tokens"
 
     def __init__(
         self, script: Script, *, name: str = "scripted:test", cost_usd: Decimal | None = Decimal(0)
@@ -64,6 +66,9 @@ class ScriptedModel:
 
     def schema_options(self, schema: OutputSchema) -> dict[str, Any] | None:
         return {}
+
+    def most_usd(self, input_tokens: int, output_tokens: int) -> Decimal | None:
+        return self._cost_usd
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
         self.requests.append(request)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import ValidationError
 
+from phoenix.domain.cleaning import clean_json
 from phoenix.domain.frozen import Frozen
 from phoenix.errors import ModelRejected, OutputUnusable
 from phoenix.llm.calls import ModelRequest, OutputSchema
 from phoenix.llm.gateway import Gateway
 from phoenix.llm.repair import fit, mend_json
-from phoenix.llm.schema import output_schema
+from phoenix.llm.schema import output_schema, schema_text
 from phoenix.ports import Caller
 
 M = TypeVar("M", bound=Frozen)
@@ -65,9 +66,7 @@ class StructuredCalls:
     async def _send(self, caller: Caller, messages: list[BaseMessage], shape: OutputSchema) -> AIMessage:
         """Call in the best tier that the provider accepts."""
         for tier in TIERS[TIERS.index(self._tier) :]:
-            request = self._request(tier, caller, messages, shape)
-            if request is None:
-                continue
+            request = _request(tier, caller, messages, shape)
             try:
                 answer = await self._gateway.call(request)
             except ModelRejected:
@@ -77,23 +76,6 @@ class StructuredCalls:
             self._tier = tier
             return answer
         raise ModelRejected
-
-    def _request(
-        self, tier: Tier, caller: Caller, messages: list[BaseMessage], shape: OutputSchema
-    ) -> ModelRequest | None:
-        backend = self._gateway.backend
-        tool = shape.as_tool()
-        options: dict[str, Any] | None = {}
-        sent = messages
-        if tier == "schema":
-            options = backend.schema_options(shape)
-        elif tier == "tool":
-            options = backend.tool_options([tool], tool_choice=shape.name)
-        else:
-            sent = [*messages, HumanMessage(_schema_text(shape))]
-        if options is None:
-            return None
-        return ModelRequest(caller, sent, tools=[tool], options=options, basis=messages)
 
     async def _tell(self, caller: Caller, shape: OutputSchema, repair: str) -> None:
         await self._gateway.emit(
@@ -108,6 +90,11 @@ class StructuredCalls:
         )
 
 
+def _request(tier: Tier, caller: Caller, messages: list[BaseMessage], shape: OutputSchema) -> ModelRequest:
+    sent = [*messages, HumanMessage(_schema_text(shape))] if tier == "text" else messages
+    return ModelRequest(caller, sent, tools=[shape.as_tool()], shape=shape, tier=tier, basis=messages)
+
+
 def _read(message: AIMessage, shape: OutputSchema, schema: type[M]) -> tuple[M | None, bool, _Misfit | None]:
     """Return the value and whether it was mended, or else what is wrong with it."""
     calls = [c["args"] for c in message.tool_calls if c["name"] == shape.name]
@@ -116,7 +103,7 @@ def _read(message: AIMessage, shape: OutputSchema, schema: type[M]) -> tuple[M |
     if data is None:
         return None, False, _Misfit(raw[:MAX_SHOWN_CHARS], "it is not one JSON object")
     try:
-        value, trimmed = fit(data, schema)
+        value, trimmed = fit(clean_json(data), schema)
     except ValidationError as error:
         return None, False, _Misfit(raw[:MAX_SHOWN_CHARS], _problems(error))
     return value, trimmed or not _is_plain(raw), None
@@ -136,8 +123,7 @@ def _problems(error: ValidationError) -> str:
 
 
 def _schema_text(shape: OutputSchema) -> str:
-    schema = json.dumps(shape.parameters, ensure_ascii=False)
-    return f"Answer with one JSON object and nothing else. It must fit this JSON Schema:\n{schema}"
+    return schema_text(json.dumps(shape.parameters, ensure_ascii=False))
 
 
 def _repair_text(misfit: _Misfit, shape: OutputSchema) -> str:

@@ -25,6 +25,7 @@ class MemoryUsage:
                     input_tokens=call.input_tokens,
                     output_tokens=call.output_tokens,
                     cost_usd=call.cost_usd,
+                    cached_tokens=call.cached_tokens,
                 )
             )
         return total
