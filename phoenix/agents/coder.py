@@ -6,12 +6,14 @@ from phoenix.agents.coding import Submission, code
 from phoenix.agents.desk import Desk
 from phoenix.agents.grounding import ground, is_test
 from phoenix.agents.prompting import render
+from phoenix.agents.recalling import recall, reminder
 from phoenix.agents.requirement import as_yaml
 from phoenix.agents.results import cap, suite_text
 from phoenix.agents.reviewer import interfaces_text
 from phoenix.agents.test_author import sealed_folder
+from phoenix.domain.code_facts import language_of
 from phoenix.domain.evidence import Sealed
-from phoenix.domain.plan import Plan
+from phoenix.domain.plan import Plan, size_in
 from phoenix.domain.spec import Spec
 from phoenix.domain.work import TaskWork
 from phoenix.errors import AgentGaveUp
@@ -50,6 +52,12 @@ async def work_on(task: TaskWork, ports: Ports, *, tree_name: str) -> Submission
         base=task.base,
         environment=str(environment.root),
     )
+    caller = Caller("code", f"{task.task}/r{task.round}", size_in(plan, task.task), task.attempt)
+    # What sent it back says best what would help.
+    criteria = [c.text for c in spec.criteria() if c.id in task.criteria]
+    wanted = "\n".join([*task.problems, task.title, task.brief, *criteria, spec.title, spec.summary])
+    language = language_of(task.files or about.files)
+    recalled = await recall(ports, caller, wanted, ["snippet", "debugging"], language=language)
     messages = render(
         "code",
         task=task,
@@ -58,12 +66,13 @@ async def work_on(task: TaskWork, ports: Ports, *, tree_name: str) -> Submission
         guidance=about.guidance,
         layout=about.layout or "(no files yet)",
         map=about.map,
+        recalled=reminder(recalled),
         sealed_folder=desk.sealed_folder,
         problems="\n\n".join(task.problems),
         tests=await _tests_now(ports, tree, about.files) if not task.plan and not task.commit else "",
         diff=cap(await ports.workspace.patch(task.base, start), MAX_DIFF_CHARS) if task.commit else "",
     )
-    done = await code(desk, Caller("code", f"{task.task}/r{task.round}"), messages, start=start)
+    done = await code(desk, caller, messages, start=start)
     if done.blocked:
         raise AgentGaveUp(
             f"{task.task} is blocked: {done.blocked[:4000]}",

@@ -19,6 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from phoenix.agents.desk import Desk
 from phoenix.agents.middleware import CodingState, EndsBySubmit, NoCircles, OneWriter, Pinned
+from phoenix.agents.permitting import Permitted
+from phoenix.agents.steering import Steered
 from phoenix.domain.evidence import CriterionTests
 from phoenix.ports import Caller, Ports
 
@@ -26,7 +28,7 @@ MAX_TURNS = 60
 CLEAR_AT_TOKENS = 40_000
 SUMMARISE_AT_TOKENS = 80_000
 KEEP_MESSAGES = 20
-STEPS_A_TURN = 8
+STEPS_A_TURN = 9
 
 _declared = TypeAdapter(list[CriterionTests])
 
@@ -64,8 +66,10 @@ async def code(desk: Desk, caller: Caller, messages: Sequence[BaseMessage], *, s
         ),
         ContextEditingMiddleware(edits=[ClearToolUsesEdit(trigger=CLEAR_AT_TOKENS, keep=8)]),
         EndsBySubmit(),
+        Steered(desk.ports, caller),
         OneWriter(),
         NoCircles(),
+        Permitted(desk, caller),
         Pinned(desk),
     ]
     agent = create_agent(

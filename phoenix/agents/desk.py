@@ -14,9 +14,10 @@ from phoenix.agents.changes import clean_path, replace_once
 from phoenix.agents.checking import BAD, new_failures
 from phoenix.agents.results import MAX_CHARS, cap, suite_text
 from phoenix.domain.evidence import CriterionTests
+from phoenix.domain.execution import ExecuteResult
 from phoenix.domain.work import ToolOutput
 from phoenix.errors import DomainInvalid, NotFound, PathRefused
-from phoenix.ports import ExecuteResult, Ports, Sandbox, Worktree
+from phoenix.ports import Ports, Sandbox, Worktree
 
 WRITERS = frozenset({"bash", "edit_file", "run_checks", "submit"})
 MAX_BASH_SECONDS = 300
@@ -132,6 +133,12 @@ class Desk:
             )
             for method, args, text in table
         ]
+
+    async def stand_at(self, commit: str) -> None:
+        """Have the worktree stand at a commit, as it was when that was made."""
+        async with self.lock:
+            if await self.tree.current() != commit:
+                await self.tree.restore(commit)
 
     async def bash(self, command: str, timeout_seconds: int = 120) -> str:
         """Run a shell command."""

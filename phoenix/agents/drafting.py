@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from phoenix.agents.steering import Inbox
 from phoenix.domain.frozen import Frozen
 from phoenix.errors import AgentGaveUp, DomainInvalid
 from phoenix.ports import Caller, Ports
@@ -28,16 +30,18 @@ async def draft(
     Args:
         ports: What the run may use.
         caller: Who asks.
-        messages: The prompt.
+        messages: The prompt; what people say meanwhile comes after it.
         schema: What to write.
         check: Raises DomainInvalid with what is wrong; the model reads it and revises.
 
     Raises:
         AgentGaveUp: it is still wrong after four attempts; says what is wrong.
     """
-    conversation = list(messages)
+    conversation, inbox = list(messages), Inbox(ports, caller)
     for attempt in range(1, ATTEMPTS + 1):
-        document = await ports.models.structured(caller, conversation, schema)
+        conversation += await inbox.fresh(attempt)
+        asking = replace(caller, attempt=caller.attempt + attempt - 1)
+        document = await ports.models.structured(asking, conversation, schema)
         try:
             if check is not None:
                 verdict = check(document)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Required
 
 from langchain.agents.middleware import AgentMiddleware, AgentState
 from langchain.agents.middleware.types import hook_config
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from phoenix.agents.desk import WRITERS, Desk
+from phoenix.agents.messages import messages_channel
 from phoenix.domain.cleaning import clean_text
 from phoenix.errors import DomainInvalid, PathRefused
 
@@ -29,8 +30,11 @@ def _latest(_old: str, new: str) -> str:
 class CodingState(AgentState[Any]):
     """The agent's messages and the commit that its worktree stands at."""
 
+    messages: Required[Annotated[list[AnyMessage], messages_channel()]]
     commit: Annotated[str, _latest]
     submitted: dict[str, Any]
+    heard: dict[str, Any]
+    """`project`, and the number `seq` up to which its messages are in the conversation."""
 
 
 def calls_of_turn(state: dict[str, Any]) -> list[dict[str, Any]]:
@@ -78,12 +82,13 @@ class Pinned(AgentMiddleware[CodingState, Any, Any]):
     async def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> ToolMessage | Command[Any]:
         """Run the call on the pinned commit."""
         desk, name = self.desk, request.tool_call["name"]
-        async with desk.lock:
-            if await desk.tree.current() != request.state["commit"]:
-                await desk.tree.restore(request.state["commit"])
+        await desk.stand_at(request.state["commit"])
         desk.commit = request.state["commit"]
+        # Those that ran: one that was deferred or not permitted says nothing of the work.
         desk.refused = sum(
-            m.name == "submit" for m in request.state["messages"] if isinstance(m, ToolMessage)
+            m.name == "submit" and m.status != "error"
+            for m in request.state["messages"]
+            if isinstance(m, ToolMessage)
         )
         try:
             result = await handler(request)

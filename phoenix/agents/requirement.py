@@ -5,6 +5,7 @@ from __future__ import annotations
 from phoenix.agents.drafting import draft
 from phoenix.agents.grounding import ground
 from phoenix.agents.prompting import plain_yaml, render
+from phoenix.agents.recalling import recall, reminder
 from phoenix.domain.frozen import Frozen
 from phoenix.domain.project import Answers, Question, Questions, Request, Size, Sized
 from phoenix.domain.spec import Spec, SpecDraft
@@ -96,16 +97,19 @@ async def specify(value: Answers | Spec, ports: Ports, reason: str = "") -> Spec
                 [("requirements", f"there are {count} criteria; keep the {MAX_CRITERIA} that decide most")]
             )
 
+    caller = Caller("specify")
+    recalled = await recall(ports, caller, request.text, ["requirement", "pattern"])
     messages = render(
         "specify",
         request=request,
         answers=answers,
         layout=about.layout,
         map=about.map,
+        recalled=reminder(recalled),
         previous=previous,
         feedback=reason or "No reason was given.",
     )
-    written = await draft(ports, Caller("specify"), messages, SpecDraft, check)
+    written = await draft(ports, caller, messages, SpecDraft, check)
     return Spec(**written.model_dump(), request=value.request)
 
 

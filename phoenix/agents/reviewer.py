@@ -5,7 +5,7 @@ from __future__ import annotations
 from phoenix.agents.drafting import draft
 from phoenix.agents.prompting import plain_yaml, render
 from phoenix.agents.requirement import as_yaml
-from phoenix.domain.plan import Plan
+from phoenix.domain.plan import Plan, size_in
 from phoenix.domain.spec import Spec
 from phoenix.domain.work import Review, TaskWork
 from phoenix.ports import Caller, Ports
@@ -32,4 +32,5 @@ async def review(work: TaskWork, commit: str, ports: Ports) -> Review:
         interfaces=interfaces_text(plan),
         diff=diff[:MAX_DIFF_CHARS] or "(no change)",
     )
-    return await draft(ports, Caller("review", f"{work.task}/r{work.round}"), messages, Review)
+    caller = Caller("review", f"{work.task}/r{work.round}", size_in(plan, work.task))
+    return await draft(ports, caller, messages, Review)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from phoenix.agents.changes import clean_path
 from phoenix.agents.drafting import draft
+from phoenix.agents.kept_tests import NOTHING, Former, Kept, keep
 from phoenix.agents.prompting import render
 from phoenix.agents.requirement import as_yaml
 from phoenix.agents.results import cap
@@ -15,7 +17,7 @@ from phoenix.domain.frozen import Frozen, Text
 from phoenix.domain.plan import Contract, Plan
 from phoenix.domain.spec import Spec
 from phoenix.errors import DomainInvalid, PathRefused
-from phoenix.ports import Caller, Harness, Ports
+from phoenix.ports import Caller, Harness, Ports, Worktree
 
 FOLDERS = ("tests/acceptance", "tests/phoenix_acceptance", "phoenix_acceptance")
 MAX_SHOWN_BYTES = 120_000
@@ -52,46 +54,113 @@ def sealed_folder(files: Sequence[str]) -> str:
     return FOLDERS[-1] + "_sealed"
 
 
-async def seal(contract: Contract, ports: Ports) -> Sealed:
-    """Write acceptance tests from spec and contract, see them red, and hash them."""
-    digest = await ports.artifacts.put(contract)
+async def seal(contract: Contract, ports: Ports, former: Former | None = None) -> Sealed:
+    """Write acceptance tests from spec and contract, see them red, and hash them.
+
+    Args:
+        contract: The contract.
+        ports: What the run may use.
+        former: Tests sealed before; those of criteria that say what they said then are kept.
+    """
     plan = await ports.artifacts.get(contract.plan, Plan)
     spec = await ports.artifacts.get(plan.spec, Spec)
     contents = await ports.workspace.contents(contract.commit)
     folder = sealed_folder(sorted(contents))
-    wanted = {i.file for i in plan.interfaces} | set(contract.files)
+    tree = await ports.workspace.worktree("seal", contract.commit)
+    bench = Bench(contract.commit, spec, folder, tree, ports)
+    kept = keep(former, spec, folder)
+    if kept.tests and former is not None and former.sealed.base != contract.commit:
+        # They were seen on another contract: one that does not hold here cannot be mended by its neighbour.
+        kept = kept if not await bench.problems(SealDraft(files=[], tests=[]), kept, partly=True) else NOTHING
+    answer = SealDraft(files=[], tests=[])
+    wanted = [c.id for c in spec.criteria() if c.id not in kept.criteria]
+    if wanted:
+        wanted_files = {i.file for i in plan.interfaces} | set(contract.files)
+        shown = _shown(contents, wanted_files)
+        messages = render(
+            "seal",
+            spec=as_yaml(spec),
+            files=shown,
+            folder=folder,
+            kept=sorted(kept.files.items()),
+            only=wanted,
+        )
+
+        async def check(draft_: SealDraft) -> None:
+            problems = await bench.problems(draft_, kept)
+            if problems:
+                raise DomainInvalid(problems)
+
+        answer = await draft(ports, Caller("seal"), messages, SealDraft, check)
+    if kept.tests:
+        await ports.events.emit("tests_kept", criteria=sorted(kept.criteria), written=wanted)
+    return Sealed(
+        contract=await ports.artifacts.put(contract),
+        base=contract.commit,
+        folder=folder,
+        files=[
+            SealedFile(path=p, content=c, sha256=hashlib.sha256(c.encode("utf-8", "replace")).hexdigest())
+            for p, c in sorted({**kept.files, **(_files(answer, folder) if wanted else {})}.items())
+        ],
+        tests=[
+            *kept.tests,
+            *(SealedTest(id=t.id, criterion=t.criterion, red=t.id in bench.red) for t in answer.tests),
+        ],
+    )
+
+
+def _shown(contents: dict[str, bytes], wanted: set[str]) -> list[tuple[str, str]]:
+    """Return the files that the author reads: those of the contract first, others as far as they fit."""
     shown, used = [], 0
     for path in sorted(contents, key=lambda p: (p not in wanted, p)):
         used += len(contents[path])
         if path in wanted or used < MAX_SHOWN_BYTES // 4:
             shown.append((path, cap(contents[path].decode("utf-8", "replace"), 20_000)))
-    messages = render("seal", spec=as_yaml(spec), files=shown, folder=folder)
-    tree = await ports.workspace.worktree("seal", contract.commit)
-    sandbox = ports.sandboxes.open(tree.path)
-    seen: dict[str, SuiteResult] = {}
+    return shown
 
-    async def check(answer: SealDraft) -> None:
-        files = _files(answer, folder)
-        await tree.restore(contract.commit)
+
+@dataclass
+class Bench:
+    """Where drafts of tests are run against the contract. `red` are those that the last run saw red."""
+
+    commit: str
+    spec: Spec
+    folder: str
+    tree: Worktree
+    ports: Ports
+    red: set[str] = field(default_factory=set)
+
+    async def problems(self, answer: SealDraft, kept: Kept, *, partly: bool = False) -> list[tuple[str, str]]:
+        """Run a draft together with what is kept, and return what is wrong.
+
+        `partly` looks at the kept tests alone: criteria without tests are no problem then.
+        """
+        own = {} if partly else _files(answer, self.folder)
+        taken = sorted(own.keys() & kept.files.keys())
+        if taken:
+            return [("files", f"{path} holds sealed tests; give yours another name") for path in taken]
+        await self.tree.restore(self.commit)
+        files = {**kept.files, **own}
+        sandbox = self.ports.sandboxes.open(self.tree.path)
         await sandbox.upload({p: c.encode("utf-8", "replace") for p, c in files.items()})
-        suite = await ports.harness.run(tree.path, paths=sorted(files), sealed=True)
-        seen["suite"] = suite
-        problems = [*_links(answer, spec, suite), *_colours(answer, spec, suite, ports.harness)]
-        if problems:
-            raise DomainInvalid(problems)
+        suite = await self.ports.harness.run(self.tree.path, paths=sorted(files), sealed=True)
+        self.red = {t.id for t in suite.tests if self.ports.harness.red(t)}
+        whole = SealDraft(
+            files=answer.files,
+            tests=[*(DraftTest(id=t.id, criterion=t.criterion) for t in kept.tests), *answer.tests],
+            already_holding=[*kept.holding, *answer.already_holding],
+        )
+        spec = _only(self.spec, kept.criteria) if partly else self.spec
+        return [*_links(whole, spec, suite), *_colours(whole, spec, suite, self.ports.harness)]
 
-    answer = await draft(ports, Caller("seal"), messages, SealDraft, check)
-    red = {t.id for t in seen["suite"].tests if ports.harness.red(t)}
-    return Sealed(
-        contract=digest,
-        base=contract.commit,
-        folder=folder,
-        files=[
-            SealedFile(path=p, content=c, sha256=hashlib.sha256(c.encode("utf-8", "replace")).hexdigest())
-            for p, c in sorted(_files(answer, folder).items())
-        ],
-        tests=[SealedTest(id=t.id, criterion=t.criterion, red=t.id in red) for t in answer.tests],
-    )
+
+def _only(spec: Spec, criteria: set[str]) -> Spec:
+    """Return a spec with some of its criteria only."""
+    requirements = [
+        r.model_copy(update={"criteria": [c for c in r.criteria if c.id in criteria]})
+        for r in spec.requirements
+    ]
+    return spec.model_copy(update={"requirements": requirements})
 
 
 def _files(answer: SealDraft, folder: str) -> dict[str, str]:

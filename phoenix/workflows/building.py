@@ -11,15 +11,17 @@ from graphlib import TopologicalSorter
 from langgraph.runtime import Runtime
 
 from phoenix.domain.evidence import Build, Evidence, Sealed, TaskResult
+from phoenix.domain.gates import LeftOut
 from phoenix.domain.plan import Contract, Plan
 from phoenix.domain.run import FINISHED, Run
 from phoenix.domain.work import BuildState, TaskWork
-from phoenix.flow import Feedback, loop_until, step, wait
+from phoenix.flow import Feedback, branch_on, loop_until, step, wait
 from phoenix.ports import ChildSpec, Ports
 from phoenix.workflows.merging import merge_task
+from phoenix.workflows.reuse import Readings, continued, reused
 
 MAX_PASSES = 200
-OVER = ("done", "failed", "blocked")
+OVER = ("done", "failed", "blocked", "skipped")
 
 
 @step(name="start_build")
@@ -81,7 +83,7 @@ async def _repair(evidence: Evidence, ports: Ports, guidance: str) -> BuildState
     build = await ports.artifacts.get(evidence.build, Build)
     assert build.plan is not None
     assert build.sealed is not None
-    red = [c for c in evidence.criteria if not c.holds]
+    red = [c for c in evidence.criteria if not c.holds and c.criterion not in evidence.left_out]
     lines = [f"{c.criterion} does not hold: {c.text}" for c in red]
     lines += [f"  {t.id}: {t.message[:1500]}" for c in red for t in c.tests if t.outcome != "passed"]
     lines += evidence.problems
@@ -116,21 +118,47 @@ async def _repair(evidence: Evidence, ports: Ports, guidance: str) -> BuildState
 async def open_tasks(state: BuildState, runtime: Runtime[Ports]) -> BuildState:
     """Open a child run for every task whose dependencies are built."""
     ports = runtime.context
-    status = {r.task: r.status for r in state.results}
-    tasks, results, children = list(state.tasks), list(state.results), []
-    for n, work in enumerate(state.tasks):
-        needs = state.waits_for.get(work.task, [])
-        if status[work.task] != "waiting" or not all(status[d] in ("built", "done") for d in needs):
+    state = _without(state, await ports.gates.left_out())
+    opened = {run.key for run in await ports.children.read(f"build/{state.round}/")}
+    children = []
+    for n, waiting in enumerate(state.tasks):
+        status = {r.task: r.status for r in state.results}
+        needs = state.waits_for.get(waiting.task, [])
+        if status[waiting.task] != "waiting" or not all(status[d] in ("built", "done") for d in needs):
             continue
-        base = await _base_for(work, state, ports)
+        base = await _base_for(waiting, state, ports)
         if base is None:
             continue
-        tasks[n] = work.model_copy(update={"base": base})
-        results[n] = results[n].model_copy(update={"status": "running"})
-        children.append(ChildSpec(key=_key(state, work.task), flow="task", input=tasks[n]))
+        work, result = waiting.model_copy(update={"base": base}), state.results[n]
+        # What was opened before a crash is that child's, whatever it has come to since.
+        if _key(state, work.task) not in opened:
+            work, result = await _settled_by_reuse(work, result, ports)
+        if result.status == "waiting":
+            result = result.model_copy(update={"status": "running"})
+            children.append(ChildSpec(key=_key(state, work.task), flow="task", input=work))
+        state = _with(state, n, work, result)
     if children:
         await ports.children.open(children)
-    return await _told(state.model_copy(update={"tasks": tasks, "results": results}), ports)
+    return await _told(state, ports)
+
+
+def _with(state: BuildState, n: int, work: TaskWork, result: TaskResult) -> BuildState:
+    tasks, results = list(state.tasks), list(state.results)
+    tasks[n], results[n] = work, result
+    return state.model_copy(update={"tasks": tasks, "results": results})
+
+
+async def _settled_by_reuse(work: TaskWork, result: TaskResult, ports: Ports) -> tuple[TaskWork, TaskResult]:
+    """Return a task with the address of what it reads, built already if a finished one had read the same."""
+    readings = await Readings.of(work, ports)
+    tree = await ports.workspace.tree(work.base)
+    if readings is None or tree is None:
+        return work, result
+    work = work.model_copy(update={"reads": readings.address(work, tree)})
+    taken = await reused(work, result, ports)
+    if taken is not None:
+        return work, taken
+    return await continued(work, readings, ports), result
 
 
 async def _base_for(work: TaskWork, state: BuildState, ports: Ports) -> str | None:
@@ -173,7 +201,8 @@ async def absorb(state: BuildState, runtime: Runtime[Ports]) -> BuildState:
         _ended(result, rows.get(_key(state, result.task))) if result.status == "running" else result
         for result in state.results
     ]
-    state = _blocked(state.model_copy(update={"results": results}))
+    state = _without(state.model_copy(update={"results": results}), await ports.gates.left_out())
+    state = _blocked(state)
     for n, result in enumerate(state.results):
         if result.status in OVER:
             continue
@@ -183,6 +212,8 @@ async def absorb(state: BuildState, runtime: Runtime[Ports]) -> BuildState:
         results = list(state.results)
         results[n] = merged
         state = _blocked(state.model_copy(update={"head": head, "results": results}))
+        if merged.status not in OVER:
+            break  # people decide on it; those behind it are merged after it, in the plan's order
     return await _told(state, ports)
 
 
@@ -205,6 +236,23 @@ def _ended(result: TaskResult, row: Run | None) -> TaskResult:
     return result.model_copy(update=update)
 
 
+def _without(state: BuildState, left_out: LeftOut) -> BuildState:
+    """Skip the tasks that people left out, and those that depend on them; what is done stays."""
+    results = list(state.results)
+    status = {r.task: r.status for r in results}
+    for n, result in enumerate(results):
+        if result.status == "done" or (result.status == "built" and result.task not in left_out.tasks):
+            continue
+        missing = [d for d in state.waits_for.get(result.task, []) if status[d] == "skipped"]
+        reason = left_out.why(result.task)
+        if not reason and missing and result.status in ("waiting", "running"):
+            reason = f"depends on {', '.join(missing)}, which was left out"
+        if reason:
+            results[n] = result.model_copy(update={"status": "skipped", "reason": reason})
+            status[result.task] = "skipped"
+    return state.model_copy(update={"results": results})
+
+
 def _blocked(state: BuildState) -> BuildState:
     """Mark what can no longer be built because something it depends on failed."""
     results = list(state.results)
@@ -225,7 +273,13 @@ async def _told(state: BuildState, ports: Ports) -> BuildState:
         "board_changed",
         round=state.round,
         tasks=[
-            {"task": w.task, "title": w.title, "status": r.status, "reason": r.reason[:300]}
+            {
+                "task": w.task,
+                "title": w.title,
+                "status": r.status,
+                "reason": r.reason[:300],
+                "reused": r.reused,
+            }
             for w, r in zip(state.tasks, state.results, strict=True)
         ],
     )
@@ -251,6 +305,28 @@ def all_over(state: BuildState) -> bool:
     return all(r.status in OVER for r in state.results)
 
 
+def running(state: BuildState) -> str:
+    """Tell whether there is a child run to wait for: a task's, or one that asks for a task's merge."""
+    return "some" if any(r.status == "running" or asks_for_merge(r) for r in state.results) else "none"
+
+
+def asks_for_merge(result: TaskResult) -> bool:
+    """Tell whether people are asked for a task's merge."""
+    return result.status == "built" and result.merged is not None
+
+
+@step
+async def none_running(state: BuildState) -> BuildState:
+    """Go on at once: all that could be opened was taken over."""
+    return state
+
+
 build = (
-    start_build >> loop_until(all_over, open_tasks >> wait("tasks") >> absorb, cap=MAX_PASSES) >> finish_build
+    start_build
+    >> loop_until(
+        all_over,
+        open_tasks >> branch_on(running, some=wait("tasks"), none=none_running) >> absorb,
+        cap=MAX_PASSES,
+    )
+    >> finish_build
 )

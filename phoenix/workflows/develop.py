@@ -16,6 +16,8 @@ from phoenix.domain.work import TaskWork
 from phoenix.flow import Feedback, Pipeline, approve, ask, branch_on, loop_until, step
 from phoenix.ports import Parcel, Ports
 from phoenix.workflows.building import build
+from phoenix.workflows.learning import learn
+from phoenix.workflows.reuse import former_seal, kept_contract, revised_plan
 from phoenix.workflows.verification import verify
 
 VERIFY_ROUNDS = 3
@@ -56,7 +58,10 @@ async def frame(sized: Sized, runtime: Runtime[Ports]) -> Spec:
 @step
 async def decompose(value: Spec | Plan, runtime: Runtime[Ports], feedback: Feedback | None) -> Plan:
     """Write the plan, or revise it."""
-    plan = await decomposition.decompose(value, runtime.context, feedback.text if feedback else "")
+    if isinstance(value, Spec):
+        plan = await revised_plan(value, runtime.context)
+    else:
+        plan = await decomposition.decompose(value, runtime.context, feedback.text if feedback else "")
     await runtime.context.artifacts.put(plan)
     return plan
 
@@ -64,13 +69,14 @@ async def decompose(value: Spec | Plan, runtime: Runtime[Ports], feedback: Feedb
 @step
 async def contract(plan: Plan, runtime: Runtime[Ports]) -> Contract:
     """Commit the shared interfaces as stubs."""
-    return await contracting.contract(plan, runtime.context)
+    kept = await kept_contract(plan, runtime.context)
+    return kept or await contracting.contract(plan, runtime.context)
 
 
 @step
 async def seal(value: Contract, runtime: Runtime[Ports]) -> Sealed:
     """Write the acceptance tests, see them red, and put them out of the coder's reach."""
-    sealed = await test_author.seal(value, runtime.context)
+    sealed = await test_author.seal(value, runtime.context, await former_seal(value, runtime.context))
     await runtime.context.artifacts.put(sealed)
     red = sum(t.red for t in sealed.tests)
     await runtime.context.events.emit(
@@ -129,6 +135,7 @@ async def deliver(evidence: Evidence, runtime: Runtime[Ports]) -> Delivery:
     spec = await ports.artifacts.get(evidence.spec, Spec)
     request = await ports.artifacts.get(spec.request, Request)
     base = await ports.workspace.prepare(request.repository)
+    evidence = evidence.model_copy(update={"decisions": await ports.gates.decisions()})
     await ports.artifacts.put(evidence)
     delivery = await ports.outlet.deliver(
         Parcel(
@@ -140,6 +147,7 @@ async def deliver(evidence: Evidence, runtime: Runtime[Ports]) -> Delivery:
             evidence=evidence,
             log=await ports.workspace.log(base, evidence.commit),
             usage=await ports.models.usage(),
+            costs=await ports.gates.costs() if build_.plan else (),
         )
     )
     await ports.artifacts.put(delivery)
@@ -155,6 +163,11 @@ def size(sized: Sized) -> str:
 def passed(evidence: Evidence) -> bool:
     """Tell whether everything holds."""
     return evidence.passed
+
+
+def settled(evidence: Evidence) -> bool:
+    """Tell whether there is nothing to mend."""
+    return evidence.settled
 
 
 def no_questions(questions: Questions) -> str:
@@ -191,9 +204,10 @@ large: Pipeline[Sized, Delivery] = (
     >> approve("plan", revise=decompose)
     >> contract
     >> seal
-    >> loop_until(passed, build >> verify, cap=VERIFY_ROUNDS, on_cap=leave_red)
+    >> loop_until(settled, build >> verify, cap=VERIFY_ROUNDS, on_cap=leave_red)
     >> approve("delivery", revise=build >> verify)
     >> deliver
+    >> learn
 )
 
 develop: Pipeline[Request, Delivery] = triage >> branch_on(size, small=small, large=large)

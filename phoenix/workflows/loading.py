@@ -112,8 +112,10 @@ def _broken(place: str, error: BaseException) -> FlowFileInvalid:
     """Return what is wrong with a file, and in which of its lines."""
     if isinstance(error, SyntaxError):
         said = f"{error.filename or place}, line {error.lineno}: {error.msg}"
-        return FlowFileInvalid(f"It is not valid Python: {said}.")
+        return FlowFileInvalid(f"It is not valid Python: {said}.", hint="Mend that line.")
     lines = [f"line {f.lineno}" for f in traceback.extract_tb(error.__traceback__) if f.filename == place]
     where = f"{place}, {lines[-1]}" if lines else place
     said = str(error) if isinstance(error, PhoenixError) else f"{type(error).__name__}: {error}"
-    return FlowFileInvalid(f"Loading {where} failed: {said}")
+    return FlowFileInvalid(
+        f"Loading {where} failed: {said}", hint="The file must import in Phoenix's own environment."
+    )

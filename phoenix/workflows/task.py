@@ -13,7 +13,8 @@ from phoenix.agents.results import cap
 from phoenix.agents.reviewer import review
 from phoenix.domain.evidence import Sealed
 from phoenix.domain.plan import Plan
-from phoenix.domain.work import TaskWork
+from phoenix.domain.spec import Spec
+from phoenix.domain.work import FinishedTask, TaskWork
 from phoenix.errors import AgentGaveUp, SealBroken
 from phoenix.flow import loop_until, step
 from phoenix.ports import Ports
@@ -29,7 +30,13 @@ def tree_name(work: TaskWork) -> str:
 @step(name="code")
 async def code_task(work: TaskWork, runtime: Runtime[Ports]) -> TaskWork:
     """Let the coding agent work on the task until it submits."""
-    begun = work.model_copy(update={"round": work.round + 1, "sent_back": work.problems})
+    begun = work.model_copy(
+        update={
+            "round": work.round + 1,
+            "sent_back": work.problems,
+            "setbacks": [*work.setbacks, *work.problems],
+        }
+    )
     done = await work_on(begun, runtime.context, tree_name=tree_name(work))
     unfinished = f"The work was not submitted. Finish what is left, then submit. Last said: {done.summary}"
     return begun.model_copy(
@@ -154,9 +161,26 @@ async def keep_task(work: TaskWork, runtime: Runtime[Ports]) -> TaskWork:
     ports = runtime.context
     assert work.commit is not None
     await clean_checkout(ports, f"check-{work.task}", work.commit)
-    message = f"{work.task}: {work.title}\n\n{work.summary}".strip()
-    commit = await ports.workspace.commit(f"check-{work.task}", message=message, parents=[work.base])
+    commit = await ports.workspace.commit(f"check-{work.task}", message=message_of(work), parents=[work.base])
+    if work.reads is not None:
+        spec = await ports.artifacts.get(work.spec, Spec)
+        finished = FinishedTask(
+            reads=work.reads,
+            task=work.task,
+            base=work.base,
+            commit=commit,
+            criteria=[c for c in spec.criteria() if c.id in work.criteria],
+            summary=work.summary,
+            rounds=work.round,
+            notes=work.notes,
+        )
+        await ports.artifacts.put(finished)
     return work.model_copy(update={"commit": commit})
+
+
+def message_of(work: TaskWork) -> str:
+    """Return the message of a task's lasting commit."""
+    return f"{work.task}: {work.title}\n\n{work.summary}".strip()
 
 
 @step(name="give_up")

@@ -52,6 +52,7 @@ async def prove(build: Build, ports: Ports) -> Evidence:
         for c in spec.criteria()
     ]
     passed = all(c.holds for c in criteria) and not problems
+    out = await ports.gates.left_out()
     evidence = Evidence(
         build=digest,
         spec=build.spec,
@@ -62,6 +63,8 @@ async def prove(build: Build, ports: Ports) -> Evidence:
         passed=passed,
         sandbox=ports.sandboxes.kind,
         round=build.round,
+        left_out=_left_out(criteria, build, plan),
+        stopped=out.stopped,
     )
     await ports.artifacts.put(evidence)
     await ports.events.emit(
@@ -132,6 +135,13 @@ def _criterion(
         tasks=[t.task for t in done],
         commits=[t.commit for t in done if t.commit] or ([] if plan else [build.commit]),
     )
+
+
+def _left_out(criteria: list[CriterionEvidence], build: Build, plan: Plan | None) -> list[str]:
+    """Return the criteria that do not hold since tasks for them were left out."""
+    skipped = {t.task for t in build.tasks if t.status == "skipped"}
+    covered = {c for t in (plan.tasks if plan else ()) if t.id in skipped for c in t.criteria}
+    return [c.criterion for c in criteria if not c.holds and c.criterion in covered]
 
 
 def _trimmed(suite: SuiteResult) -> SuiteResult:

@@ -1,0 +1,182 @@
+"""The retrospective agent: reads what a delivered project went through, and keeps what it taught."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from phoenix.agents.prompting import plain_yaml, render
+from phoenix.agents.requirement import as_yaml
+from phoenix.agents.results import cap
+from phoenix.agents.steering import Inbox
+from phoenix.domain.evidence import Build, Delivery, Evidence, TaskResult
+from phoenix.domain.frozen import Frozen
+from phoenix.domain.lessons import (
+    MAX_LESSON_CHARS,
+    MAX_LESSONS,
+    MAX_TAGS,
+    Lesson,
+    LessonKind,
+    Provenance,
+    Tag,
+)
+from phoenix.domain.plan import Plan
+from phoenix.domain.project import Request
+from phoenix.domain.secrets import mask_secrets
+from phoenix.domain.spec import Spec
+from phoenix.domain.work import TaskWork
+from phoenix.ports import Caller, Ports
+
+AGENT = "retrospect"
+SETBACK_CHARS = 1500
+TASK_CHARS = 6000
+DIFF_CHARS = 9000
+MAX_DIFFS = 2
+
+
+class LessonDraft(Frozen):
+    """A lesson as the agent writes it: what for, what, and the tasks and criteria it was seen in."""
+
+    kind: LessonKind
+    text: str
+    tags: list[str] = []
+    tasks: list[str] = []
+    criteria: list[str] = []
+
+
+class LessonsDraft(Frozen):
+    """What the agent keeps; an empty list when the project taught nothing new."""
+
+    lessons: list[LessonDraft] = []
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Lessons that hold together, why others were left out, and how many values were masked."""
+
+    lessons: list[Lesson]
+    refused: list[str]
+    masked: int
+
+
+async def retrospect(delivery: Delivery, ports: Ports) -> Learned:
+    """Have the lessons of a delivered project written: one call, and one more if its answer is malformed."""
+    evidence = await ports.artifacts.get(delivery.evidence, Evidence)
+    build = await ports.artifacts.get(evidence.build, Build)
+    spec = await ports.artifacts.get(evidence.spec, Spec)
+    request = await ports.artifacts.get(spec.request, Request)
+    plan = await ports.artifacts.get(build.plan, Plan) if build.plan else None
+    works = await _works(ports)
+    messages = render(
+        "retrospect",
+        request=request,
+        spec=as_yaml(spec),
+        plan=as_yaml(plan) if plan else "",
+        tasks=plain_yaml([_history(result, works.get(result.task)) for result in build.tasks]),
+        changes=await _changes(works, ports),
+        evidence=plain_yaml(_outcome(evidence)),
+        most=MAX_LESSONS,
+    )
+    caller = Caller(AGENT)
+    messages += await Inbox(ports, caller).fresh(1)
+    draft = await ports.models.structured(caller, messages, LessonsDraft)
+    known = {r.task for r in build.tasks}, {c.id for c in spec.criteria()}
+    origin = Provenance(
+        project=ports.project_id,
+        commit=delivery.commit,
+        agent=AGENT,
+        foreign=request.repository is not None,
+    )
+    return keep(draft, origin, tasks=known[0], criteria=known[1])
+
+
+async def _works(ports: Ports) -> dict[str, TaskWork]:
+    """Return each built task as its child run left it."""
+    rows = await ports.children.read("build/")
+    works = [TaskWork.model_validate(r.output) for r in rows if r.flow == "task" and r.output is not None]
+    return {work.task: work for work in works}
+
+
+async def _changes(works: dict[str, TaskWork], ports: Ports) -> dict[str, str]:
+    """Return what the tasks that were sent back most often changed in the end, as diffs."""
+    sent_back = sorted((w for w in works.values() if w.setbacks and w.commit), key=lambda w: -w.round)
+    return {
+        work.task: cap(await ports.workspace.patch(work.base, work.commit or work.base), DIFF_CHARS)
+        for work in sent_back[:MAX_DIFFS]
+    }
+
+
+def _history(result: TaskResult, work: TaskWork | None) -> dict[str, object]:
+    """Say what a task went through; what did not happen is left out."""
+    setbacks = [cap(text, SETBACK_CHARS).strip() for text in work.setbacks] if work else []
+    facts = {
+        "task": result.task,
+        "mended": cap(work.brief, TASK_CHARS) if work and result.task.startswith("R") else "",
+        "status": result.status,
+        "rounds": result.rounds,
+        "sent_back_for": setbacks[-5:],
+        "conflicts_resolved_in": result.conflicts,
+        "failed_because": cap(result.reason, SETBACK_CHARS),
+        "handed_in_as": cap(result.summary, SETBACK_CHARS),
+        "reviewers_notes": [cap(note, SETBACK_CHARS) for note in result.notes],
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _outcome(evidence: Evidence) -> dict[str, object]:
+    """Say how the delivery was verified."""
+    passed = sum(test.outcome == "passed" for test in evidence.suite.tests)
+    facts = {
+        "verification": evidence.round,
+        "tests": f"{passed} of {len(evidence.suite.tests)} passed",
+        "criteria_that_do_not_hold": [c.criterion for c in evidence.criteria if not c.holds],
+        "problems": [cap(problem, SETBACK_CHARS) for problem in evidence.problems],
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def keep(draft: LessonsDraft, origin: Provenance, *, tasks: set[str], criteria: set[str]) -> Learned:
+    """Return what of a draft can be kept.
+
+    A lesson that is empty, too long or names no task or criterion of the project is left out: nobody could
+    tell where it comes from. Tags that are no single words go too. What looks like a secret is masked.
+    """
+    kept: list[Lesson] = []
+    refused: list[str] = []
+    masked = 0
+    for number, written in enumerate(draft.lessons, 1):
+        text, hidden = mask_secrets(written.text.strip())
+        sources = [t for t in written.tasks if t in tasks], [c for c in written.criteria if c in criteria]
+        problem = _problem(text, found=any(sources), full=len(kept) == MAX_LESSONS)
+        if problem:
+            refused.append(f"lesson {number} {problem}")
+            continue
+        masked += hidden
+        provenance = origin.model_copy(update={"tasks": sources[0], "criteria": sources[1]})
+        kept.append(Lesson(kind=written.kind, text=text, tags=_tags(written.tags), provenance=provenance))
+    return Learned(kept, refused, masked)
+
+
+def _problem(text: str, *, found: bool, full: bool) -> str:
+    if full:
+        return f"is more than {MAX_LESSONS}"
+    if not text:
+        return "is empty"
+    if len(text) > MAX_LESSON_CHARS:
+        return f"has {len(text)} characters; {MAX_LESSON_CHARS} is the most"
+    return "" if found else "names no task or criterion of this project"
+
+
+def _tags(written: list[str]) -> list[str]:
+    """Return usable tags in small letters, each once."""
+    found: dict[str, None] = {}
+    for tag in written:
+        try:
+            found[_TAG.validate_python(mask_secrets(tag.strip().lower().replace(" ", "-"))[0])] = None
+        except ValidationError:
+            continue
+    return list(found)[:MAX_TAGS]
+
+
+_TAG: TypeAdapter[str] = TypeAdapter(Tag)

@@ -1,0 +1,1 @@
+"""Vectors of what an organisation remembers: embedders, Chroma, and an index in memory."""
