@@ -1,1 +1,1 @@
-"""Adapters of the sandbox port: bubblewrap, sandlock, docker, and the bare host by explicit setting."""
+"""Adapters of the sandbox port: bubblewrap, sandlock, docker, kubernetes; the host by explicit setting."""

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from phoenix.domain.execution import Environment, ExecuteResult, Limits
 from phoenix.errors import SandboxUnavailable
-from phoenix.ports import Environment, ExecuteResult, Limits
 from phoenix.sandbox import seccomp
 from phoenix.sandbox.descriptor import read_to_end, readable
 from phoenix.sandbox.folder import Folder

@@ -17,25 +17,34 @@ import structlog
 
 from phoenix.errors import SandboxError, SandboxUnavailable, SettingInvalid
 from phoenix.ports import Sandboxes
-from phoenix.sandbox import bubblewrap, docker, sandlock
+from phoenix.sandbox import bubblewrap, docker, pods, sandlock
 from phoenix.sandbox.bubblewrap import BubblewrapSandboxes
 from phoenix.sandbox.docker import DockerSandboxes
 from phoenix.sandbox.host import HostSandboxes
+from phoenix.sandbox.kubernetes import KubernetesSandboxes
+from phoenix.sandbox.pods import KubernetesOptions
 from phoenix.sandbox.sandlock import SandlockSandboxes
 
 log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 10.0
-DOCKER_PROBE_SECONDS = 180.0
-"""The first start may fetch the image."""
+FETCHING = frozenset({"docker", "kubernetes"})
+FETCH_PROBE_SECONDS = 180.0
+"""Their first start may fetch the image."""
 
-_HINTS = {"bubblewrap": bubblewrap.HINT, "sandlock": sandlock.HINT, "docker": docker.HINT}
+_HINTS = {
+    "bubblewrap": bubblewrap.HINT,
+    "sandlock": sandlock.HINT,
+    "docker": docker.HINT,
+    "kubernetes": pods.HINT,
+}
 _FAILURES = {
     10: "a command could not write to its workspace",
     11: "a command could read a file outside",
     12: "a command could write a file outside",
     13: "a command could reach this machine's network",
     14: "a command could look into a process outside",
+    15: "a command could reach the cluster's API, so no NetworkPolicy closes the pods' network",
 }
 
 
@@ -54,9 +63,14 @@ def _kinds() -> dict[str, Sandboxes]:
     return {"bubblewrap": BubblewrapSandboxes(), "sandlock": SandlockSandboxes(), "docker": DockerSandboxes()}
 
 
-async def probe(sandboxes: Sandboxes) -> Probe:
-    """Run a real command in the sandbox that checks from inside that isolation holds."""
-    seconds = DOCKER_PROBE_SECONDS if sandboxes.kind == "docker" else PROBE_SECONDS
+async def probe(sandboxes: Sandboxes, *, closed: tuple[str, int] | None = None) -> Probe:
+    """Run a real command in the sandbox that checks from inside that isolation holds.
+
+    Args:
+        sandboxes: What is tried.
+        closed: A host and port that answer this process, and must not answer a command.
+    """
+    seconds = FETCH_PROBE_SECONDS if sandboxes.kind in FETCHING else PROBE_SECONDS
     hint = _HINTS.get(sandboxes.kind, "")
     try:
         with _outside() as (outside, workspace):
@@ -64,7 +78,7 @@ async def probe(sandboxes: Sandboxes) -> Probe:
             server = await asyncio.start_server(partial(_reached, reached), "127.0.0.1", 0)
             async with server:
                 port = server.sockets[0].getsockname()[1]
-                command = _checks(outside, port)
+                command = _checks(outside, port, closed)
                 result = await sandboxes.open(workspace).execute(command, timeout_seconds=seconds)
             code = _seen(outside, reached) or result.exit_code or 0
     except SandboxError as error:
@@ -99,14 +113,19 @@ def _outside() -> Iterator[tuple[Path, Path]]:
         yield outside, workspace
 
 
-def _checks(outside: Path, port: int) -> str:
+def _checks(outside: Path, port: int, closed: tuple[str, int] | None) -> str:
     """Return a shell script whose exit code names the first check that failed."""
     place = shlex.quote(str(outside))
     own, name = f"/proc/{os.getpid()}/cmdline", shlex.quote(sys.argv[0])
+    other = ""
+    if closed is not None:
+        opening = shlex.quote(f"exec 3<>/dev/tcp/{closed[0]}/{closed[1]}")
+        other = f"timeout 3 bash -c {opening} 2>/dev/null && exit 15"
     return f"""
         touch inside || exit 10
         cat {place}/canary >/dev/null 2>&1 && exit 11
         (echo x > {place}/written) 2>/dev/null
+        {other}
         (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && exit 13
         tr '\\0' '\\n' < {own} 2>/dev/null | grep -qxF -- {name} && exit 14
         exit 0
@@ -118,8 +137,8 @@ async def probe_all() -> list[Probe]:
     return [await probe(sandboxes) for sandboxes in _kinds().values()]
 
 
-async def choose_sandboxes(setting: str) -> Sandboxes:
-    """Return the sandboxes to use: the named kind, or with `auto` the first that works here.
+async def choose_sandboxes(setting: str, kubernetes: KubernetesOptions | None = None) -> Sandboxes:
+    """Return the sandboxes to use: the named kind, or with `auto` the first that works on this machine.
 
     Raises:
         SandboxUnavailable: none works; says why each does not, and what to install.
@@ -128,9 +147,11 @@ async def choose_sandboxes(setting: str) -> Sandboxes:
     if setting == "host":
         log.warning("sandbox_chosen", kind="host", isolation="none")
         return HostSandboxes()
+    if setting == "kubernetes":
+        return await _kubernetes(kubernetes)
     kinds = _kinds()
     if setting != "auto" and setting not in kinds:
-        known = ", ".join(["auto", *kinds, "host"])
+        known = ", ".join(["auto", *kinds, "kubernetes", "host"])
         raise SettingInvalid(
             f"There is no sandbox {setting!r}.", field="PHOENIX_SANDBOX", hint=f"Known: {known}."
         )
@@ -147,3 +168,33 @@ async def choose_sandboxes(setting: str) -> Sandboxes:
     raise SandboxUnavailable(
         f"No sandbox works on this machine, so nothing will be executed. {reasons}", hint=failed[0].hint
     )
+
+
+async def _kubernetes(options: KubernetesOptions | None) -> Sandboxes:
+    """Return sandboxes of the cluster, once a pod has shown that it is closed."""
+    if options is None or not options.image:
+        raise SettingInvalid(
+            "The sandbox kubernetes has no image.",
+            field="PHOENIX_KUBERNETES_IMAGE",
+            hint="Name Phoenix's own image, the same as the workers'.",
+        )
+    found = KubernetesSandboxes(options)
+    tried = await probe_kubernetes(found)
+    if not tried.works:
+        raise SandboxUnavailable(
+            f"No sandbox works in this cluster, so nothing will be executed. {tried.reason}", hint=tried.hint
+        )
+    log.info("sandbox_chosen", kind="kubernetes", namespace=options.namespace)
+    return found
+
+
+async def probe_kubernetes(sandboxes: KubernetesSandboxes) -> Probe:
+    """Try a pod, and that it cannot reach the cluster's API, which answers every pod without a policy."""
+    try:
+        async with pods.connected() as clients:
+            address = clients.address
+    except SandboxError as error:
+        return Probe(sandboxes.kind, False, error.message, error.hint)
+    tried = await probe(sandboxes, closed=address)
+    await sandboxes.close()
+    return tried

@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from phoenix.domain.execution import Environment, ExecuteResult, Limits
 from phoenix.errors import PathRefused, SandboxUnavailable
-from phoenix.ports import Environment, ExecuteResult, Limits
 from phoenix.sandbox.folder import Folder
 from phoenix.sandbox.process import refusal, run
 from phoenix.sandbox.shell import OPEN_FILES, prelude

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from phoenix.domain.execution import Environment
 from phoenix.errors import PathRefused
-from phoenix.ports import Environment
 from phoenix.sandbox.beneath import MAX_BYTES, read_beneath, write_beneath
 
 PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")

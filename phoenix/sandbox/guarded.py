@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from phoenix.domain.execution import Limits
 from phoenix.errors import SandboxUnavailable
-from phoenix.ports import Limits
 from phoenix.sandbox import guardian
 from phoenix.sandbox.descriptor import read_to_end, readable
 from phoenix.sandbox.shell import prelude, shell

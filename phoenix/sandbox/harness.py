@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from phoenix.domain.evidence import Outcome, SuiteResult, TestResult
-from phoenix.ports import Environment, ExecuteResult, Provisioner, Sandboxes
+from phoenix.domain.execution import Environment, ExecuteResult
+from phoenix.ports import Provisioner, Sandboxes
 
 GRACE_SECONDS = 15.0
 """The sandbox waits this much longer than the runner inside, which then still reports."""

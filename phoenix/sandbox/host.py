@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from phoenix.ports import Environment, ExecuteResult, Limits
+from phoenix.domain.execution import Environment, ExecuteResult, Limits
 from phoenix.sandbox.folder import Folder
 from phoenix.sandbox.guarded import Guarded
 from phoenix.sandbox.process import refusal, run

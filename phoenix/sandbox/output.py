@@ -45,6 +45,13 @@ class Capture:
         self.ready = not ready
         self.total = 0
 
+    @classmethod
+    def of(cls, limit: int, head: bytes, tail: bytes, total: int) -> Capture:
+        """Return a stream that was captured elsewhere, of so many bytes in all."""
+        capture = cls(limit)
+        capture._head[:], capture._tail[:], capture.total = head, tail, total
+        return capture
+
     def feed(self, data: bytes) -> None:
         """Take in what was read."""
         if self.ready:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from phoenix.domain.execution import ExecuteResult, Limits
 from phoenix.errors import SandboxUnavailable
-from phoenix.ports import ExecuteResult, Limits
 from phoenix.sandbox.output import Capture, clean
 from phoenix.sandbox.usage import Usage, exceeded
 

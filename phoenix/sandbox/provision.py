@@ -21,11 +21,13 @@ from pathlib import Path
 
 import structlog
 
+from phoenix.domain.execution import Environment
 from phoenix.domain.frozen import digest_of
 from phoenix.errors import ProvisionFailed
-from phoenix.ports import Environment, Sandboxes
+from phoenix.ports import Sandboxes
 from phoenix.sandbox.declared import Declared, read_declared
 from phoenix.sandbox.identity import Identity, install_identity, read_identity
+from phoenix.sandbox.unused import mark_used, remove_unused
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +76,14 @@ class WheelProvisioner:
             async with _locked(self._cache / f"{key}.lock"):
                 if not await asyncio.to_thread(_is_finished, root):
                     await self._build(root, declared, identity)
+        await asyncio.to_thread(mark_used, root / _RECORD)
         return _environment(root)
+
+    async def prune(self, *, unused_seconds: float, dry_run: bool = False) -> tuple[int, int]:
+        """Remove environments nobody used for so long, a day at least; return how many, and their bytes."""
+        return await asyncio.to_thread(
+            remove_unused, self._cache, _RECORD, unused_seconds=unused_seconds, dry_run=dry_run
+        )
 
     async def _build(self, root: Path, declared: Declared, identity: Identity | None) -> None:
         """Build beside the final place, rename, and record last: a killed build is never taken for one."""

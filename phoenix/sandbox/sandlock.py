@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from phoenix.domain.execution import Environment, ExecuteResult, Limits
 from phoenix.errors import SandboxUnavailable
-from phoenix.ports import Environment, ExecuteResult, Limits
 from phoenix.sandbox import seccomp
 from phoenix.sandbox.folder import Folder
 from phoenix.sandbox.guarded import Guarded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from phoenix.ports import Limits
+from phoenix.domain.execution import Limits
 
 OPEN_FILES = 4096
 

@@ -51,6 +51,14 @@ def discard(folder: Path, trash: Path) -> None:
         subprocess.run([*command, "--", *trash.iterdir()], capture_output=True, check=False, timeout=600)
 
 
+def discard_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it, and what is left of an earlier call for it. Idempotent."""
+    trash = folder.with_name(f"{folder.name}.trash")
+    if folder.exists() or trash.exists():
+        discard(folder, trash)
+        shutil.rmtree(trash, ignore_errors=True)
+
+
 class _TooDeep(Exception):
     """Folders lie deeper than any snapshot has them."""
 

@@ -1,4 +1,8 @@
-"""Locks between processes that end with their holder, however it ends."""
+"""Locks between processes, of one machine or of several on a shared folder, that end with their holder.
+
+The kernel frees them when the holder dies. On NFS 4 the server does: at once when the process dies, and
+after its lease, 90 s by default, when the machine does. A holder that is frozen keeps them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from phoenix.errors import WorkspaceError
+from phoenix.errors import WorkspaceBusy
 
 
 @contextmanager
@@ -20,7 +24,7 @@ def locked(path: Path, *, timeout_seconds: float = 60.0) -> Iterator[int]:
         The file descriptor. A child process that inherits it keeps the lock until it ends too.
 
     Raises:
-        WorkspaceError: its holder lives on, perhaps frozen, and does not let go.
+        WorkspaceBusy: its holder lives on, perhaps frozen, and does not let go.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -43,7 +47,7 @@ def _wait(fd: int, name: str, deadline: float) -> None:
             return
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
-    raise WorkspaceError(
+    raise WorkspaceBusy(
         f"Another process holds the lock {name} and does not let go.",
-        hint="End the other Phoenix process that works on this project, then resume.",
+        hint="Work goes on by itself when the other Phoenix process that works on this project ends.",
     )

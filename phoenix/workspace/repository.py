@@ -9,20 +9,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from phoenix.domain.code import MergeResult
 from phoenix.errors import GitFailed, WorkspaceError
-from phoenix.ports import MergeResult, Worktree
-from phoenix.workspace import history
+from phoenix.ports import Worktree
+from phoenix.workspace import history, pruning
 from phoenix.workspace.folder import disk_errors
 from phoenix.workspace.git import Git, commit_id
 from phoenix.workspace.ignore import CACHES
-from phoenix.workspace.layout import discard
+from phoenix.workspace.layout import discard, discard_folder
 from phoenix.workspace.locks import locked
 from phoenix.workspace.merge import Merged, contains, merge_trees
 from phoenix.workspace.names import is_worktree_name
+from phoenix.workspace.places import WORKTREES, Places, is_before
+from phoenix.workspace.push import push
 from phoenix.workspace.source import BASE, locate, take_in
 from phoenix.workspace.standin import publish
 from phoenix.workspace.tree import Commit, Draft, read_commit, sweep, update_refs, write_commit
-from phoenix.workspace.worktree import COMMITS, GitWorktree, Places
+from phoenix.workspace.worktree import COMMITS, GitWorktree
 
 T = TypeVar("T")
 
@@ -30,20 +33,31 @@ T = TypeVar("T")
 class GitWorkspace:
     """A bare repository and its worktrees, all below the project's folder."""
 
-    def __init__(self, root: Path, name: str, *, timeout_seconds: float = 600.0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        *,
+        scope: str = "",
+        local: Path | None = None,
+        timeout_seconds: float = 600.0,
+    ) -> None:
         """Bind to a project's folder.
 
         Args:
-            root: The folder, made when it is missing.
+            root: The folder, made when it is missing; machines may share it.
             name: The project's name, for messages.
+            scope: The attempt whose worktrees these are (see `scope_of`); empty for whoever comes.
+            local: The folder of the worktrees; the root when left out.
             timeout_seconds: How long taking in a source may last.
         """
         self.name = name
-        self._places = Places(root.absolute())
+        self._places = Places(root.absolute(), scope, local.absolute() if local else None)
         self.repository = self._places.repository
         self._git = Git(self.repository)
         self._timeout_seconds = timeout_seconds
         self._open: dict[str, GitWorktree] = {}
+        self._swept = False
 
     async def prepare(self, source: str | None) -> str:
         """Make the repository, from a source or empty, and return the base commit. Idempotent."""
@@ -86,6 +100,10 @@ class GitWorkspace:
         """Return (id, subject) of the commits after base, oldest first."""
         return await _thread(lambda: history.commits_after(self._git, base, commit))
 
+    async def tree(self, commit: str) -> str | None:
+        """Return the id of a commit's tree; None when there is no such commit."""
+        return await _thread(lambda: self._ref(f"{commit_id(commit)}^{{tree}}"))
+
     async def branch(self, name: str, commit: str) -> None:
         """Point a branch at a commit. Idempotent.
 
@@ -99,12 +117,12 @@ class GitWorkspace:
         return await _thread(lambda: history.read_all(self._git, commit, max_file_bytes))
 
     async def publish(self, target: str, name: str) -> None:
-        """Push a branch to a repository on this machine; nothing checked out there changes. Idempotent.
+        """Push a branch to another repository; nothing checked out there changes. Idempotent.
 
-        No hook of that repository runs and nothing of its configuration is used.
+        Of one on this machine no hook runs and nothing of its configuration is used.
 
         Raises:
-            GitFailed: the branch is checked out there, or has other commits.
+            GitFailed: the branch is checked out there, or has other commits, or it is not taken.
             RepositoryUnreadable: the target is no such repository.
         """
         await _thread(lambda: self._publish(target, name))
@@ -113,9 +131,27 @@ class GitWorkspace:
         """Return the unified diff between two commits."""
         return await _thread(lambda: history.unified_diff(self._git, base, commit))
 
+    async def prune(self, *, dry_run: bool = False, expire_seconds: int = 3600) -> int:
+        """Remove all worktrees and snapshots and return the bytes that gives back. Idempotent.
+
+        Branches and lasting commits stay. What nothing refers to goes once it is that old.
+        """
+        if not self.repository.exists():
+            return 0
+        if dry_run:
+            return await _thread(lambda: pruning.would_free(self._git, self._places))
+        self._open.clear()
+        return await _thread(lambda: pruning.prune(self._git, self._places, expire_seconds=expire_seconds))
+
+    async def destroy(self) -> None:
+        """Remove the project's folders with all that is in them. Idempotent."""
+        self._open.clear()
+        for folder in filter(None, (self._places.local, self._places.root)):
+            await _thread(lambda folder=folder: discard_folder(folder))  # type: ignore[misc]
+
     def _prepare(self, source: str | None) -> str:
         places = self._places
-        places.worktrees.mkdir(parents=True, exist_ok=True)
+        places.all_worktrees.mkdir(parents=True, exist_ok=True)
         with locked(places.lock("prepare")):
             for left in places.root.glob("repository.git.*"):
                 # A dead process's git may still be writing there: then the next call removes it.
@@ -136,7 +172,7 @@ class GitWorkspace:
         return tree
 
     async def _existing(self, name: str) -> GitWorktree:
-        ref = f"refs/phoenix/worktrees/{_valid(name)}"
+        ref = self._places.worktree_ref(_valid(name))
         base = await _thread(lambda: self._ref(ref))
         if base is None:
             raise WorkspaceError(f"There is no worktree {name}.", hint="Open it first.")
@@ -144,7 +180,8 @@ class GitWorkspace:
 
     def _make(self, tree: GitWorktree, commit: str) -> None:
         """Make a worktree if it is not there. Its ref comes last, so that half of one is made anew."""
-        ref = f"refs/phoenix/worktrees/{tree.name}"
+        self._sweep_scopes()
+        ref = self._places.worktree_ref(tree.name)
         base = self._ref(ref)
         if base is not None and tree.path.is_dir():
             tree.rebase(base)
@@ -153,11 +190,29 @@ class GitWorkspace:
         if base is None:
             self._update_refs([f"update {ref} {commit_id(commit)}"])
 
+    def _sweep_scopes(self) -> None:
+        """Remove the worktrees of earlier attempts of this run, once; whoever is still there loses nothing.
+
+        Their snapshots stay: checkpoints name them.
+        """
+        places = self._places
+        if not places.scope or self._swept:
+            return
+        self._swept = True
+        for folder in places.all_worktrees.glob(f"{places.scope.partition('-')[0]}-*"):
+            if is_before(folder.name, places.scope):
+                discard(folder, places.trash)
+        dead = [ref for ref in self._refs(WORKTREES) if is_before(ref.split("/")[3], places.scope)]
+        if dead:
+            self._update_refs([f"delete {ref}" for ref in dead])
+
+    def _refs(self, *patterns: str) -> list[str]:
+        return self._git.run("for-each-ref", "--format=%(refname)", *patterns).out.decode().splitlines()
+
     def _remove(self, name: str) -> None:
-        discard(self._places.worktrees / name, self._places.trash)
-        places = (f"refs/phoenix/snapshots/{name}", f"refs/phoenix/worktrees/{name}")
-        out = self._git.run("for-each-ref", "--format=%(refname)", *places).out.decode()
-        self._update_refs([f"delete {ref}" for ref in out.splitlines()])
+        discard(self._places.worktree(name), self._places.trash)
+        refs = self._refs(f"refs/phoenix/snapshots/{name}", self._places.worktree_ref(name))
+        self._update_refs([f"delete {ref}" for ref in refs])
         self._places.mark(name).unlink(missing_ok=True)
 
     def _merge(self, ours: str, theirs: str, message: str) -> MergeResult:
@@ -171,7 +226,7 @@ class GitWorkspace:
     def _conflicted(self, tree: GitWorktree, ours: str, theirs: str) -> tuple[str, ...]:
         merged = merge_trees(self._git, ours, theirs)
         snapshot = self._commit_merge(f"refs/phoenix/snapshots/{tree.name}", merged, "Snapshot", ours)
-        self._update_refs([f"update refs/phoenix/worktrees/{tree.name} {ours}"])
+        self._update_refs([f"update {self._places.worktree_ref(tree.name)} {ours}"])
         tree.reset(snapshot, base=ours)
         return merged.conflicts
 
@@ -194,9 +249,12 @@ class GitWorkspace:
 
     def _publish(self, target: str, name: str) -> None:
         where = locate(target)
-        if where.kind != "folder":
-            raise GitFailed("A branch is only published to a repository's folder.", hint="Name a folder.")
+        if where.kind == "bundle":
+            raise GitFailed("Nothing can be pushed to a bundle.", hint="Name a folder or an address.")
         self._check_branch(name)
+        if where.kind == "remote":
+            push(self._git, where.address, name)
+            return
         to = self._places.root / "private" / f"publish-{uuid.uuid4().hex}"
         try:
             publish(self._git, Path(where.address), name, to)

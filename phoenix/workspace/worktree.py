@@ -7,8 +7,6 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TypeVar
 
 import structlog
@@ -18,6 +16,7 @@ from phoenix.workspace.git import Git
 from phoenix.workspace.history import changed_paths, unified_diff
 from phoenix.workspace.layout import lay_out
 from phoenix.workspace.locks import locked
+from phoenix.workspace.places import Places
 from phoenix.workspace.scan import Found, Memory, scan
 from phoenix.workspace.tree import Commit, Draft, Entry, list_tree, read_commit, write_commit
 
@@ -28,39 +27,12 @@ _IN_MEMORY_BYTES = 16 * 1024**2
 COMMITS = "refs/phoenix/commits"
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where a project's folders are."""
-
-    root: Path
-
-    @property
-    def repository(self) -> Path:
-        return self.root / "repository.git"
-
-    @property
-    def worktrees(self) -> Path:
-        return self.root / "worktrees"
-
-    @property
-    def trash(self) -> Path:
-        return self.root / "private" / "trash"
-
-    def lock(self, name: str) -> Path:
-        """Return a lock's file."""
-        return self.root / "private" / "locks" / name
-
-    def mark(self, name: str) -> Path:
-        """Return the file that names who last recorded or restored a worktree."""
-        return self.root / "private" / "marks" / name
-
-
 class GitWorktree:
     """A folder whose every state can be a commit. Works are serialised, between processes too."""
 
     def __init__(self, git: Git, places: Places, name: str, base: str) -> None:
         """Bind to a folder; `base` is the parent of its snapshots, and decides what is tracked."""
-        self.path = places.worktrees / name
+        self.path = places.worktree(name)
         self.name = name
         self.base = base
         self._git = git
@@ -172,7 +144,7 @@ class GitWorktree:
         return self._tracked
 
     def _alone(self, work: Callable[[], T]) -> T:
-        with disk_errors(), locked(self._places.lock(f"worktree-{self.name}")):
+        with disk_errors(), locked(self._places.worktree_lock(self.name)):
             return work()
 
     def _current(self) -> str | None:
