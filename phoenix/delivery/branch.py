@@ -6,11 +6,14 @@ import re
 import unicodedata
 from pathlib import Path
 
-from phoenix.delivery.report import report_json, report_markdown
+from phoenix.delivery.report import lessons_markdown, report_json, report_markdown
 from phoenix.domain.evidence import Delivery
-from phoenix.ports import Parcel, Workspace
+from phoenix.domain.lessons import Lessons
+from phoenix.ports import Effect, Outbox, Parcel, Workspace
 
 MAX_SLUG = 48
+PUSH = "push"
+"""The kind of effect that brings a branch to where the project's repository came from."""
 
 
 def branch_name(title: str, key: str) -> str:
@@ -27,13 +30,18 @@ class BranchOutlet:
         workspace: The project's repository.
         reports: Folder for the evidence report, made when missing.
         key: Short text that tells this project's branch from others'.
-        target: The user's own repository on this machine, which receives the branch as well.
+        outbox: Pushes the branch.
+        target: The user's own repository, which receives the branch as well, as it may be shown; None when
+            nothing can be pushed to where the code came from.
     """
 
-    def __init__(self, workspace: Workspace, reports: Path, *, key: str, target: str | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, reports: Path, *, key: str, outbox: Outbox, target: str | None = None
+    ) -> None:
         self.workspace = workspace
         self.reports = reports
         self.key = key
+        self.outbox = outbox
         self.target = target
 
     async def deliver(self, parcel: Parcel) -> Delivery:
@@ -43,17 +51,12 @@ class BranchOutlet:
         await self.workspace.branch(name, commit)
         repository = str(self.workspace.repository)
         if self.target is not None:
-            await self.workspace.publish(self.target, name)
+            payload = {"branch": name, "commit": commit}
+            await self.outbox.perform(Effect(PUSH, f"{self.key}/{name}@{commit}", payload))
             repository = self.target
-        self.reports.mkdir(parents=True, exist_ok=True)
         report = self.reports / "evidence.md"
-        for path, text in (
-            (report, report_markdown(parcel, branch=name)),
-            (self.reports / "evidence.json", report_json(parcel, branch=name)),
-        ):
-            draft = path.with_suffix(path.suffix + ".new")
-            draft.write_text(text, "utf-8")
-            draft.replace(path)
+        self._write(report, report_markdown(parcel, branch=name))
+        self._write(self.reports / "evidence.json", report_json(parcel, branch=name))
         return Delivery(
             evidence=parcel.evidence.digest(),
             branch=name,
@@ -61,3 +64,17 @@ class BranchOutlet:
             repository=repository,
             report=str(report),
         )
+
+    async def annotate(self, lessons: Lessons) -> None:
+        """Write the lessons beside the evidence, as Markdown and as JSON; none leave no file."""
+        if not lessons.items:
+            return
+        self._write(self.reports / "lessons.md", lessons_markdown(lessons))
+        self._write(self.reports / "lessons.json", lessons.model_dump_json(indent=2) + "\n")
+
+    def _write(self, path: Path, text: str) -> None:
+        """Put a file in place whole: whoever reads it meanwhile sees the old one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(path.suffix + ".new")
+        draft.write_text(text, "utf-8")
+        draft.replace(path)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
+from phoenix.domain.approval import GateDecision
 from phoenix.domain.evidence import CriterionEvidence
+from phoenix.domain.forecast import TaskCost
+from phoenix.domain.lessons import Lessons
 from phoenix.domain.run import Usage
 from phoenix.ports import Parcel
 
@@ -14,6 +18,8 @@ SOURCES = {
     "sealed": "acceptance tests, written before the code and out of the coder's reach",
     "declared": "tests the coder wrote with the code",
 }
+
+HOW = {"policy": "by the policy, nobody was asked", "deadline": "by the deadline, nobody decided in time"}
 
 
 def plain(text: str) -> str:
@@ -53,13 +59,17 @@ def report_markdown(parcel: Parcel, *, branch: str) -> str:
         "",
         f"Whole suite: {passed} of {len(evidence.suite.tests)} passed (`{evidence.suite.command}`).",
     ]
+    if evidence.left_out or evidence.stopped:
+        lines += ["", "## Left out", ""]
+        lines += [f"- {plain(c)} does not hold: the tasks for it were left out." for c in evidence.left_out]
+        lines += [f"- Nothing more was built: {plain(evidence.stopped)}"] if evidence.stopped else []
     if evidence.problems:
         lines += ["", "## Problems", "", *[f"- {plain(p)}" for p in evidence.problems]]
-    lines += ["", *_tasks(parcel), "## Commits", ""]
+    lines += ["", *_decisions(evidence.decisions), *_tasks(parcel), "## Commits", ""]
     lines += [f"- `{commit[:12]}` {plain(subject)}" for commit, subject in parcel.log]
     lines += ["", "## Requirement", "", *[f"> {line}" for line in parcel.requirement.splitlines()], ""]
     lines += _list("Non-goals", parcel.spec.non_goals) + _list("Assumptions", parcel.spec.assumptions)
-    lines += ["## Cost", "", f"{_cost(parcel.usage)}", ""]
+    lines += ["## Cost", "", f"{_cost(parcel.usage)}", "", *_task_costs(parcel.costs)]
     return "\n".join(lines)
 
 
@@ -79,6 +89,26 @@ def _source(criteria: list[CriterionEvidence]) -> str:
     return " and ".join(text for key, text in SOURCES.items() if any(c.source == key for c in criteria))
 
 
+def _decisions(decisions: list[GateDecision]) -> list[str]:
+    """Return who decided what and why; where nobody was asked, or nobody answered, that is said."""
+    if not decisions:
+        return []
+    lines = ["## Decisions", ""]
+    for one in decisions:
+        place = f" of {plain(one.key)}" if one.key else ""
+        by = HOW.get(one.how, f"by {plain(one.by)}")
+        lines.append(
+            f"- {plain(one.gate)}{place}: {one.verdict} {by}, {one.at:%Y-%m-%d %H:%M} UTC{_why(one.reason)}"
+        )
+        if len(one.votes) > 1:
+            lines += [f"    - {plain(v.voter)}: {v.verdict}{_why(v.reason)}" for v in one.votes]
+    return [*lines, ""]
+
+
+def _why(reason: str) -> str:
+    return f": {plain(reason[:1000])}" if reason.strip() else ""
+
+
 def _tasks(parcel: Parcel) -> list[str]:
     if parcel.plan is None:
         return []
@@ -87,7 +117,8 @@ def _tasks(parcel: Parcel) -> list[str]:
     for task in parcel.build.tasks:
         title = plain(titles.get(task.task, "repair"))
         note = f": {plain(task.reason[:300])}" if task.reason else ""
-        lines.append(f"- {task.task} {title}: {task.status}{note}")
+        taken = " (reused: nothing that it reads has changed)" if task.reused else ""
+        lines.append(f"- {task.task} {title}: {task.status}{taken}{note}")
         lines += [f"    - reviewer's note: {plain(n[:500])}" for n in task.notes]
     return [*lines, ""]
 
@@ -101,6 +132,22 @@ def _cost(usage: Usage) -> str:
     return f"{usage.calls} model calls, {usage.input_tokens} tokens in, {usage.output_tokens} out, {cost}."
 
 
+def _task_costs(costs: Sequence[TaskCost]) -> list[str]:
+    """Return what tasks cost beside what was expected."""
+    if not costs:
+        return []
+    lines = ["| task | cost | expected | range | from |", "|---|---|---|---|---|"]
+    for one in costs:
+        cost = "unknown" if one.usage.cost_usd is None else f"{one.usage.cost_usd:.4f} USD"
+        cells = [plain(one.task), cost, "-", "-", "-"]
+        if one.expected is not None:
+            low, high = one.expected.low, one.expected.high
+            basis = f"{one.expected.tasks} past tasks" if one.expected.tasks else "assumed"
+            cells[2:] = [f"{one.expected.usd:.4f} USD", f"{low:.4f} to {high:.4f} USD", basis]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
 def report_json(parcel: Parcel, *, branch: str) -> str:
     """Return the same facts as JSON, for programs."""
     data: dict[str, Any] = {
@@ -112,5 +159,28 @@ def report_json(parcel: Parcel, *, branch: str) -> str:
         "build": parcel.build.model_dump(mode="json"),
         "commits": [{"id": c, "subject": s} for c, s in parcel.log],
         "usage": parcel.usage.model_dump(mode="json"),
+        "costs": [one.model_dump(mode="json") for one in parcel.costs],
     }
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def lessons_markdown(lessons: Lessons) -> str:
+    """Return what a project taught as Markdown, each lesson with where it was seen."""
+    lines = [
+        "# Lessons",
+        "",
+        "Written by an agent from what this project went through; data, not advice.",
+        "",
+    ]
+    for lesson in lessons.items:
+        tags = f" ({', '.join(lesson.tags)})" if lesson.tags else ""
+        seen = ", ".join([*lesson.provenance.tasks, *lesson.provenance.criteria])
+        lines += [f"## {lesson.kind}{tags}", "", fenced(lesson.text), "", f"Seen in {seen}.", ""]
+    return "\n".join(lines)
+
+
+def fenced(text: str) -> str:
+    """Put foreign text of several lines where nothing in it is markup."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    bar = "`" * max(3, longest + 1)
+    return f"{bar}text\n{text}\n{bar}"

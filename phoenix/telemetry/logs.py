@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Literal
 
 import structlog
 
 
-def configure_logs(level: str = "warning", style: Literal["text", "json"] = "text") -> None:
-    """Send logs of Phoenix and of its libraries to standard error, with bound context."""
+def configure_logs(
+    level: str = "warning", style: Literal["text", "json"] = "text", *, quiet: Sequence[str] = ()
+) -> None:
+    """Send logs of Phoenix and of its libraries to standard error, with bound context.
+
+    Args:
+        level: The least level that is shown.
+        style: How a record is written.
+        quiet: Libraries of which only warnings are.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -42,3 +51,5 @@ def configure_logs(level: str = "warning", style: Literal["text", "json"] = "tex
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in quiet:
+        logging.getLogger(name).setLevel(logging.WARNING)
