@@ -5,40 +5,72 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from phoenix.checkpoints.saver import open_saver
 from phoenix.checkpoints.serializer import StrictSerializer
-from phoenix.delivery.branch import BranchOutlet
-from phoenix.domain.run import Project, Run
-from phoenix.engine.engine import Engine, Services
+from phoenix.delivery.branch import PUSH
+from phoenix.delivery.posting import Poster
+from phoenix.domain.addresses import Allowed
+from phoenix.domain.circuit import Circuits
+from phoenix.domain.permissions import RuleSet
+from phoenix.domain.upkeep import Migrated
+from phoenix.engine.courier import Courier
+from phoenix.engine.engine import Engine
+from phoenix.engine.memories import Memories, MemoryOptions
+from phoenix.engine.outbox import Performer
+from phoenix.engine.pauses import MB, Space
 from phoenix.engine.queue import open_queue
-from phoenix.errors import DatabaseUnavailable, DiskFull, SandboxUnavailable
+from phoenix.engine.upkeep import Upkeep
+from phoenix.engine.worker import WorkerOptions
+from phoenix.errors import (
+    DatabaseUnavailable,
+    DiskFull,
+    DomainInvalid,
+    SandboxUnavailable,
+    SettingInvalid,
+)
 from phoenix.events.log import PostgresEventLog
 from phoenix.flow.algebra import Flow
-from phoenix.llm import providers
+from phoenix.llm.breaker import Breaker
 from phoenix.llm.calls import Backend
-from phoenix.llm.models import MissingModels, open_backend, open_models
-from phoenix.ports import Models, Ports, Provisioner, Sandboxes
-from phoenix.sandbox.choice import Probe, choose_sandboxes, probe_all
-from phoenix.sandbox.harness import PytestHarness
+from phoenix.llm.circuits import RedisCircuits, open_redis
+from phoenix.llm.limits import open_caps
+from phoenix.llm.models import prices_of
+from phoenix.llm.traffic import Traffic
+from phoenix.memory.choice import open_vectors
+from phoenix.ports import Code, Provisioner, Sandboxes
+from phoenix.sandbox.choice import Probe, choose_sandboxes, probe_all, probe_kubernetes
+from phoenix.sandbox.kubernetes import KubernetesSandboxes
+from phoenix.sandbox.measured import MeasuredSandboxes
+from phoenix.sandbox.pods import KubernetesOptions
 from phoenix.sandbox.provision import WheelProvisioner
 from phoenix.settings import Settings
+from phoenix.shop import Shop
+from phoenix.storage import migrate
+from phoenix.storage.bounded import connect_bounded
+from phoenix.storage.circuits import CircuitRows
 from phoenix.storage.database import connect, conninfo, parse_url
 from phoenix.storage.embedded import EmbeddedPostgres
 from phoenix.storage.events import EventRows
-from phoenix.storage.migrate import upgrade
+from phoenix.tools.rule_files import default_rules, parse_rules
 from phoenix.workflows.develop import develop
+from phoenix.workflows.merging import merge
 from phoenix.workflows.task import task
-from phoenix.workspace.repository import GitWorkspace
+from phoenix.workspace.copying import ProjectRepositories
+from phoenix.workspace.reading import ProjectCode
 
-MIN_FREE_BYTES = 256 * 1024**2
-SHORT_ID = 8
+START_FREE = 4
+"""Space that a start asks for, as a multiple of that below which work pauses."""
+REDIS_SECONDS = 0.5
+"""How long a model call waits for Redis before it goes without the response cache."""
 
-FLOWS: Mapping[str, Flow[Any, Any]] = {"develop": develop, "task": task}
+FLOWS: Mapping[str, Flow[Any, Any]] = {"develop": develop, "task": task, "merge": merge}
 
 
 @dataclass(frozen=True)
@@ -48,71 +80,19 @@ class System:
     settings: Settings
     engine: Engine
     home: Path
+    upkeep: Upkeep
     sandbox: str
     """The kind of sandbox; empty when this process executes nothing."""
     database: str
+    rows: AsyncEngine
+    memories: Memories
+    traffic: Traffic
+    """What this process's calls of models pass; its breaker tells how the circuits stand."""
 
-
-@dataclass
-class Shop:
-    """Makes the ports of a run, sharing what projects can share."""
-
-    settings: Settings
-    sandboxes: Sandboxes
-    provisioner: Provisioner
-    record: Path | None = None
-    backends: dict[str, Backend] = field(default_factory=dict)
-    workspaces: dict[UUID, GitWorkspace] = field(default_factory=dict)
-
-    def ports(self, run: Run, project: Project, services: Services) -> Ports:
-        """Return what a run may use."""
-        models = self._models(project, services)
-        folder = self.settings.home / "projects" / str(project.id)
-        # One workspace a project: runs of this process share what it knows of its worktrees.
-        workspace = self.workspaces.setdefault(project.id, GitWorkspace(folder, project.title))
-        return Ports(
-            project_id=project.id,
-            run_id=run.id,
-            artifacts=services.artifacts,
-            events=services.events,
-            children=services.children,
-            models=models,
-            workspace=workspace,
-            sandboxes=self.sandboxes,
-            provisioner=self.provisioner,
-            harness=PytestHarness(self.sandboxes, self.provisioner),
-            outlet=BranchOutlet(
-                workspace,
-                folder / "report",
-                key=str(project.id)[:SHORT_ID],
-                target=_local(project.repository),
-            ),
-            path=project.path,
-            budget_usd=project.budget_usd,
-        )
-
-    def _models(self, project: Project, services: Services) -> Models:
-        if not project.model:
-            return MissingModels(services.usage)
-        if project.model not in self.backends:
-            self.backends[project.model] = open_backend(self.settings, project.model)
-        return open_models(
-            self.settings,
-            project.model,
-            usage=services.usage,
-            events=services.events,
-            budget=project.budget_usd,
-            record=self.record,
-            project=str(project.id)[:SHORT_ID],
-            backend=self.backends[project.model],
-        )
-
-
-def _local(repository: str | None) -> str | None:
-    """Return the user's own repository when it is a folder of this machine."""
-    if repository is None or not Path(repository).expanduser().is_dir():
-        return None
-    return str(Path(repository).expanduser().absolute())
+    @property
+    def code(self) -> Code:
+        """What reads projects' code."""
+        return ProjectCode(self.home / "projects")
 
 
 @asynccontextmanager
@@ -124,6 +104,8 @@ async def open_system(
     flows: Mapping[str, Flow[Any, Any]] | None = None,
     types: Collection[type] = (),
     backends: Mapping[str, Backend] | None = None,
+    queues: Collection[str] = (),
+    performers: Mapping[str, Performer] | None = None,
 ) -> AsyncIterator[System]:
     """Start what this process needs, and stop it at the end.
 
@@ -134,27 +116,30 @@ async def open_system(
         flows: More flows, by name; the models of their signatures may be in checkpoints.
         types: More models that may be.
         backends: What answers for a model's name instead of its provider, such as a scripted model.
+        queues: From which queues this process takes runs; none for those of every flow it knows.
+        performers: What does more kinds of effects outside of Phoenix.
 
     Raises:
-        DatabaseUnavailable, DiskFull: storage cannot be used.
+        DatabaseUnavailable, DiskFull, SettingInvalid: storage, rules or model catalogue cannot be used.
+        SchemaTooNew, SchemaTooOld, SchemaInUse: the database's schema does not fit this version.
         SandboxUnavailable: execution is wanted and nothing isolates it here.
     """
-    make_home(settings)
-    sandboxes = await choose_sandboxes(settings.sandbox) if execution else _Nothing()
+    _prepare(settings, to_work=execution)
     async with AsyncExitStack() as stack:
+        sandboxes = await _sandboxes(settings, stack) if execution else _Nothing()
         url, database = await _database(settings, stack)
-        await upgrade(url)
+        if settings.auto_migrate:
+            await migrate.upgrade(url)
         known = {**FLOWS, **(flows or {})}
-        models = {model for flow in known.values() for model in flow.models()}
-        serializer = StrictSerializer(*models, *types)
-        saver = await stack.enter_async_context(open_saver(conninfo(url), serializer=serializer))
-        rows = connect(url, pool_size=max(10, settings.concurrency * 2))
-        stack.push_async_callback(rows.dispose)
+        opened = open_saver(conninfo(url), serializer=_serializer(known, types), connect=connect_bounded)
+        saver = await stack.enter_async_context(opened)
+        rows = await _rows(url, settings, stack)
         log = await stack.enter_async_context(PostgresEventLog(conninfo(url), EventRows(rows).read))
         queue = open_queue(conninfo(url))
         await stack.enter_async_context(queue.open_async())
         provisioner = WheelProvisioner(settings.home / "environments", sandboxes)
-        shop = Shop(settings, sandboxes, provisioner, record, dict(backends or {}))
+        shop = await _shop(settings, sandboxes, provisioner, rows, stack, record=record, given=backends)
+        repositories = ProjectRepositories(settings.home / "projects")
         engine = Engine(
             database=rows,
             queue=queue,
@@ -162,9 +147,124 @@ async def open_system(
             flows=known,
             ports_for=shop.ports,
             log=log,
-            concurrency=settings.concurrency,
+            performers={PUSH: shop.push, **(performers or {})},
+            repositories=repositories,
+            options=_worker_options(settings, queues),
+            rules=service_rules(settings),
+            beside=Courier(rows, Poster(Allowed(settings.webhook_allow))).running,
         )
-        yield System(settings, engine, settings.home, sandboxes.kind, database)
+        upkeep = Upkeep(
+            database=rows,
+            queue=queue,
+            checkpointer=saver,
+            workspace_of=shop.workspace,
+            repositories=repositories,
+            provisioner=provisioner,
+            retention_days=settings.retention_days,
+            environment_days=settings.environment_days,
+        )
+        upkeep.schedule()
+        parts = (upkeep, sandboxes.kind, database, rows, shop.memories, shop.traffic)
+        yield System(settings, engine, settings.home, *parts)
+
+
+async def _shop(
+    settings: Settings,
+    sandboxes: Sandboxes,
+    provisioner: Provisioner,
+    rows: AsyncEngine,
+    stack: AsyncExitStack,
+    **more: Any,
+) -> Shop:
+    """Return what makes the ports of runs; what it opens is closed with the stack."""
+    traffic = await stack.enter_async_context(open_traffic(settings, rows))
+    memories, redis = _memory(settings, rows, stack), _redis(settings, stack)
+    return Shop(settings, sandboxes, provisioner, memories, rows, redis, traffic=traffic, **more)
+
+
+def _memory(settings: Settings, rows: AsyncEngine, stack: AsyncExitStack) -> Memories:
+    """Return what organisations remember, its vectors closed with the stack."""
+    vectors = open_vectors(settings)
+    stack.push_async_callback(vectors.close)
+    size, most = settings.memory_max_mb * MB, settings.memory_max_items
+    return Memories(rows, vectors, MemoryOptions(most, size, settings.memory_holdout))
+
+
+async def _sandboxes(settings: Settings, stack: AsyncExitStack) -> Sandboxes:
+    """Return the sandboxes to use; what they keep goes with the stack."""
+    found = await choose_sandboxes(settings.sandbox, _kubernetes_options(settings))
+    if isinstance(found, KubernetesSandboxes):
+        await stack.enter_async_context(found.tended())
+    return MeasuredSandboxes(found)
+
+
+def _kubernetes_options(settings: Settings) -> KubernetesOptions:
+    return KubernetesOptions(
+        namespace=settings.kubernetes_namespace,
+        image=settings.kubernetes_image,
+        runtime_class=settings.kubernetes_runtime_class,
+        warm=settings.kubernetes_warm,
+        environments=settings.home / "environments",
+    )
+
+
+@asynccontextmanager
+async def open_traffic(settings: Settings, rows: AsyncEngine) -> AsyncIterator[Traffic]:
+    """Yield what calls of models pass: shared through Redis if there is one, circuits else through rows."""
+    url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        circuits: Circuits = CircuitRows(rows)
+        if url is not None:
+            circuits = RedisCircuits(await stack.enter_async_context(open_redis(url)))
+        breaker = Breaker(circuits)
+        stack.push_async_callback(breaker.aclose)
+        yield Traffic(breaker, await stack.enter_async_context(open_caps(url)))
+
+
+async def _rows(url: str, settings: Settings, stack: AsyncExitStack) -> AsyncEngine:
+    """Return a pool of connections, closed with the stack, to a database whose schema fits."""
+    rows = connect(url, pool_size=max(10, settings.concurrency * 2))
+    stack.push_async_callback(rows.dispose)
+    await migrate.check(rows)
+    return rows
+
+
+def service_rules(settings: Settings) -> RuleSet:
+    """Return the rules on tools that this process works with.
+
+    Raises:
+        SettingInvalid: their file cannot be used; names line and field.
+    """
+    if settings.rules is None:
+        return default_rules()
+    try:
+        return parse_rules(settings.rules.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, DomainInvalid) as error:
+        raise SettingInvalid(f"{settings.rules}: {error}", field="PHOENIX_RULES") from error
+
+
+def _serializer(flows: Mapping[str, Flow[Any, Any]], types: Collection[type]) -> StrictSerializer:
+    models = {model for flow in flows.values() for model in flow.models()}
+    return StrictSerializer(*models, *types)
+
+
+def _worker_options(settings: Settings, queues: Collection[str]) -> WorkerOptions:
+    return WorkerOptions(
+        queues=tuple(queues),
+        concurrency=settings.concurrency,
+        drain_seconds=settings.drain_seconds,
+        space=Space(settings.home, settings.min_free_mb * MB, 2 * settings.min_free_mb * MB),
+    )
+
+
+def _redis(settings: Settings, stack: AsyncExitStack) -> Redis | None:
+    """Return a client of Redis, closed with the stack, which connects when it is used; None without one."""
+    if settings.redis_url is None:
+        return None
+    url = settings.redis_url.get_secret_value()
+    client = Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
+    stack.push_async_callback(client.aclose)
+    return client
 
 
 class _Nothing:
@@ -176,11 +276,17 @@ class _Nothing:
         raise SandboxUnavailable("This process was started without execution.")
 
 
-def make_home(settings: Settings) -> None:
+def _prepare(settings: Settings, *, to_work: bool) -> None:
+    """Find what is wrong with the settings before anything is opened, and make the data folder."""
+    prices_of(settings)
+    make_home(settings, to_work=to_work)
+
+
+def make_home(settings: Settings, *, to_work: bool = False) -> None:
     """Make the data folder.
 
     Raises:
-        DiskFull: there is too little space to work safely.
+        DiskFull: there is too little space to work; looking and cleaning up go all the same.
         DatabaseUnavailable: the folder cannot be made.
     """
     try:
@@ -191,10 +297,11 @@ def make_home(settings: Settings) -> None:
             f"The data folder {settings.home} cannot be made: {error.strerror}.",
             hint="Set PHOENIX_HOME to a folder that you can write.",
         ) from error
-    if free < MIN_FREE_BYTES:
+    least = START_FREE * settings.min_free_mb
+    if to_work and free < least * MB:
         raise DiskFull(
-            f"Only {free // 1024**2} MB are free at {settings.home}.",
-            hint=f"Free at least {MIN_FREE_BYTES // 1024**2} MB, or set PHOENIX_HOME; nothing is lost.",
+            f"Only {free // MB} MB are free at {settings.home}.",
+            hint=f"Free at least {least} MB, or set PHOENIX_HOME; nothing is lost.",
         )
 
 
@@ -207,26 +314,33 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> tuple[str, str
     return url, "embedded PostgreSQL"
 
 
-async def probe_sandboxes() -> list[Probe]:
-    """Try every kind of sandbox on this machine."""
-    return await probe_all()
+async def migrate_database(
+    settings: Settings, *, to: str = "head", down: str = "", check_only: bool = False
+) -> Migrated:
+    """Bring the schema to a revision, or say how it stands.
 
-
-async def find_model(settings: Settings) -> str:
-    """Return the model to use.
-
-    Raises:
-        NoModel: none is configured; names the ways to give one.
-    """
-    return await providers.find_model(settings)
-
-
-async def check_model(settings: Settings, name: str) -> None:
-    """Check early that a model can be used.
+    Args:
+        settings: What was set.
+        to: The last revision to apply.
+        down: The revision to go down to instead; `base` takes all away.
+        check_only: Change nothing.
 
     Raises:
-        ModelUnknown, NoModel, ModelRefusedKey, ModelUnavailable: why it cannot.
+        SchemaTooNew, SchemaInUse, NotFound, DatabaseUnavailable: why it is not done.
     """
-    open_backend(settings, name)
-    if not name.startswith("recorded:"):
-        await providers.check_model(settings, name)
+    make_home(settings)
+    async with AsyncExitStack() as stack:
+        url, _ = await _database(settings, stack)
+        if check_only:
+            return await migrate.status(url)
+        if down:
+            return await migrate.downgrade(url, down)
+        return await migrate.upgrade(url, to=to, strict=True)
+
+
+async def probe_sandboxes(settings: Settings) -> list[Probe]:
+    """Try every kind of sandbox on this machine, and the cluster's where it is wanted."""
+    found = await probe_all()
+    if settings.sandbox == "kubernetes":
+        found.append(await probe_kubernetes(KubernetesSandboxes(_kubernetes_options(settings))))
+    return found
