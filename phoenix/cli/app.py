@@ -6,6 +6,25 @@ from typing import Annotated
 
 import typer
 
+from phoenix.cli.lens_tree import lens
+from phoenix.cli.memory_tree import memory
+from phoenix.cli.options import (
+    AT_HELP,
+    Approvals,
+    AsJson,
+    Budget,
+    Concurrency,
+    Detach,
+    Flows,
+    Model,
+    ProbePort,
+    ProjectId,
+    Queues,
+    Record,
+    Server,
+)
+from phoenix.cli.policy_tree import policy
+
 app = typer.Typer(
     name="phoenix",
     help="Turn a written requirement into delivered, verified software, deciding where you want to.",
@@ -16,26 +35,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, and nothing else, on stdout.")]
-Model = Annotated[
-    str,
-    typer.Option("--model", metavar="MODEL", help="provider:model, or recorded:FILE to replay a recording."),
-]
-Budget = Annotated[
-    str, typer.Option("--budget-usd", metavar="USD", help="Stop when model calls cost this much.")
-]
-Approvals = Annotated[
-    str,
-    typer.Option(
-        "--approve",
-        metavar="POLICY",
-        help="ask (every gate), auto (none), or the gates to ask: questions,spec,plan,delivery.",
-    ),
-]
-Record = Annotated[
-    str, typer.Option("--record", metavar="FILE", help="Record the model's traffic to a file.")
-]
-ProjectId = Annotated[str, typer.Argument(metavar="ID", help="A project's id, or its beginning.")]
+app.add_typer(policy)
+app.add_typer(lens)
+app.add_typer(memory)
 
 
 @app.command()
@@ -66,7 +68,13 @@ def new(  # noqa: PLR0913, PLR0917 each is an option of the command line
         ),
     ] = "auto",
     budget_usd: Budget = "",
+    rules: Annotated[
+        str,
+        typer.Option("--rules", metavar="FILE", help="Permission rules for its agents' tools, as YAML."),
+    ] = "",
     record: Record = "",
+    detach: Detach = False,
+    server: Server = "",
     as_json: AsJson = False,
 ) -> None:
     """Start a project and follow it: REQUIREMENT in words, or -f FILE."""
@@ -82,7 +90,10 @@ def new(  # noqa: PLR0913, PLR0917 each is an option of the command line
         approvals=approve,
         path=path,
         budget_usd=budget_usd,
+        rules=rules,
         record=record,
+        detach=detach,
+        server=server,
         as_json=as_json,
     )
     finish(command(options), as_json=as_json)
@@ -99,6 +110,8 @@ def run(
     model: Model = "",
     approve: Approvals = "ask",
     budget_usd: Budget = "",
+    detach: Detach = False,
+    server: Server = "",
     as_json: AsJson = False,
 ) -> None:
     """Run any flow durably, and print its output as JSON."""
@@ -106,36 +119,230 @@ def run(
     from phoenix.cli.run_flow import RunOptions, run_flow
 
     options = RunOptions(
-        target=target, value=value, model=model, approvals=approve, budget_usd=budget_usd, as_json=as_json
+        target=target,
+        value=value,
+        model=model,
+        approvals=approve,
+        budget_usd=budget_usd,
+        detach=detach,
+        server=server,
+        as_json=as_json,
     )
     finish(run_flow(options), as_json=as_json)
 
 
 @app.command()
-def resume(project: ProjectId, budget_usd: Budget = "", record: Record = "", as_json: AsJson = False) -> None:
+def resume(
+    project: ProjectId,
+    budget_usd: Budget = "",
+    record: Record = "",
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
     """Go on with a project from its last step, and follow it."""
     from phoenix.cli.output import finish
     from phoenix.cli.resume import resume as command
 
-    finish(command(project, budget_usd=budget_usd, record=record, as_json=as_json), as_json=as_json)
+    going = command(project, budget_usd=budget_usd, record=record, server=server, as_json=as_json)
+    finish(going, as_json=as_json)
+
+
+@app.command()
+def watch(project: ProjectId, server: Server = "", as_json: AsJson = False) -> None:
+    """Follow a project that workers work on, and decide where it waits for you."""
+    from phoenix.cli.output import finish
+    from phoenix.cli.steer import watch as command
+
+    finish(command(project, server=server, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def pause(
+    project: ProjectId,
+    reason: Annotated[str, typer.Option("--reason", help="Why: it is shown.")] = "",
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
+    """Pause a project after the steps that run; `resume` lets it go on."""
+    from phoenix.cli.output import finish
+    from phoenix.cli.steer import pause as command
+
+    finish(command(project, reason=reason, server=server, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def cancel(project: ProjectId, server: Server = "", as_json: AsJson = False) -> None:
+    """Cancel a project and all its tasks, for good."""
+    from phoenix.cli.output import finish
+    from phoenix.cli.steer import cancel as command
+
+    finish(command(project, server=server, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def message(
+    project: ProjectId,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say; - is stdin.")],
+    task: Annotated[
+        str, typer.Option("--task", metavar="TASK", help="Such as T2: only its agents; else all of them.")
+    ] = "",
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say something to the agents of a project that works; they read it before their next model call."""
+    from phoenix.cli.output import finish
+    from phoenix.cli.steer import message as command
+
+    finish(command(project, text, task=task, server=server, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def worker(
+    concurrency: Concurrency = None,
+    queues: Queues = None,
+    flow: Flows = None,
+    probe_port: ProbePort = None,
+) -> None:
+    """Work on whatever is due in the database, until stopped; Ctrl-C or SIGTERM drains."""
+    from phoenix.cli.output import finish
+    from phoenix.cli.work import names, work
+
+    finish(work(concurrency=concurrency, queues=names(queues), flows=flow or (), probe_port=probe_port))
+
+
+@app.command()
+def up(
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Where to listen.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="PORT", min=0, max=65535, help="On which port; 0 takes any."),
+    ] = None,
+    concurrency: Concurrency = None,
+    flow: Flows = None,
+    probe_port: ProbePort = None,
+) -> None:
+    """Run Phoenix in one process: HTTP service, worker, and the database where none is configured."""
+    from phoenix.cli.output import finish
+    from phoenix.cli.work import up as command
+
+    finish(command(concurrency=concurrency, flows=flow or (), host=host, port=port, probe_port=probe_port))
+
+
+@app.command()
+def workers(server: Server = "", as_json: AsJson = False) -> None:
+    """List the workers of the database with heartbeat, load and version."""
+    from phoenix.cli.output import finish
+    from phoenix.cli.work import list_workers
+
+    finish(list_workers(server=server, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def costs(
+    project: Annotated[str, typer.Argument(metavar="[ID]", help="A project; left out, all of them.")] = "",
+    by: Annotated[str, typer.Option("--by", metavar="WHAT", help="project, agent, model, day or task.")] = "",
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show what model calls used, and of a project what its tasks were expected to cost."""
+    from phoenix.cli.costs import costs as command
+    from phoenix.cli.output import finish
+
+    finish(command(project, by=by, server=server, as_json=as_json), as_json=as_json)
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+def list_(
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=100_000, help="How many at most.")
+    ] = 50,
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
     """List projects, newest first."""
     from phoenix.cli.output import finish
     from phoenix.cli.show import list_projects
 
-    finish(list_projects(as_json=as_json), as_json=as_json)
+    finish(list_projects(limit=limit, server=server, as_json=as_json), as_json=as_json)
 
 
 @app.command()
-def show(project: ProjectId, as_json: AsJson = False) -> None:
+def show(project: ProjectId, server: Server = "", as_json: AsJson = False) -> None:
     """Show a project: spec, plan, tasks, tests, cost, and what is to be decided next."""
     from phoenix.cli.output import finish
     from phoenix.cli.show import show_project
 
-    finish(show_project(project, as_json=as_json), as_json=as_json)
+    finish(show_project(project, server=server, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def history(
+    project: ProjectId,
+    at: Annotated[str, typer.Option("--at", metavar="CHECKPOINT", help=AT_HELP)] = "",
+    yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print the value at --at as the YAML that fork --edit takes.")
+    ] = False,
+    inner: Annotated[
+        bool, typer.Option("--all", help="Also those within steps, such as each tool call of a coding agent.")
+    ] = False,
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
+    """List a project's checkpoints: step, code, cost, time, and what waits."""
+    from phoenix.cli.history import history as command
+    from phoenix.cli.output import finish
+
+    looking = command(project, at=at, as_yaml=yaml, inner=inner, server=server, as_json=as_json)
+    finish(looking, as_json=as_json)
+
+
+@app.command()
+def fork(  # noqa: PLR0913, PLR0917 each is an option of the command line
+    project: ProjectId,
+    at: Annotated[str, typer.Option("--at", metavar="CHECKPOINT", help=AT_HELP)] = "",
+    edit: Annotated[
+        str,
+        typer.Option(
+            "--edit", metavar="YAML", help="Another spec or plan in place of the one asked about there."
+        ),
+    ] = "",
+    title: Annotated[str, typer.Option("--title", help="Of the fork.")] = "",
+    model: Model = "",
+    approve: Annotated[
+        str, typer.Option("--approve", metavar="POLICY", help="As in new; the project's own when left out.")
+    ] = "",
+    budget_usd: Budget = "",
+    record: Record = "",
+    reuse: Annotated[
+        bool | None,
+        typer.Option(
+            "--reuse/--no-reuse",
+            help="Take over later work that read nothing that has changed; when something is edited.",
+            show_default=False,
+        ),
+    ] = None,
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
+    """Go on from a checkpoint as a new project, with its state and code, and follow it."""
+    from phoenix.cli.fork import ForkOptions
+    from phoenix.cli.fork import fork as command
+    from phoenix.cli.output import finish
+
+    options = ForkOptions(
+        project=project,
+        at=at,
+        edit=edit,
+        title=title,
+        model=model,
+        approvals=approve,
+        budget_usd=budget_usd,
+        record=record,
+        reuse=reuse,
+        server=server,
+        as_json=as_json,
+    )
+    finish(command(options), as_json=as_json)
 
 
 @app.command()
@@ -161,13 +368,92 @@ def approve(
     file: Annotated[
         str, typer.Option("--file", metavar="YAML", help="The edited value or the answers; - is stdin.")
     ] = "",
+    server: Server = "",
     as_json: AsJson = False,
 ) -> None:
     """Decide the next open approval of a project that waits."""
     from phoenix.cli.decide import approve as command
     from phoenix.cli.output import finish
 
-    finish(command(project, verdict=verdict, reason=reason, file=file, as_json=as_json), as_json=as_json)
+    deciding = command(project, verdict=verdict, reason=reason, file=file, server=server, as_json=as_json)
+    finish(deciding, as_json=as_json)
+
+
+@app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; show what would go.")] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option(
+            "--older-than",
+            metavar="DAYS",
+            min=0,
+            max=36_500,
+            help="How long ago a project must have ended; PHOENIX_RETENTION_DAYS when left out.",
+        ),
+    ] = None,
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
+    """Remove what finished projects no longer need; deliveries, evidence and commits stay.
+
+    At a service these are your organisation's projects, and takes its administrator.
+    """
+    from phoenix.cli.output import finish
+    from phoenix.cli.prune import prune as command
+
+    pruning = command(dry_run=dry_run, older_than=older_than, server=server, as_json=as_json)
+    finish(pruning, as_json=as_json)
+
+
+@app.command()
+def delete(
+    project: ProjectId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
+    """Delete a project with all that belongs to it; a branch published to your repository stays."""
+    from phoenix.cli.output import finish
+    from phoenix.cli.prune import delete as command
+
+    finish(command(project, yes=yes, server=server, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def migrate(
+    to: Annotated[
+        str, typer.Option("--to", metavar="REVISION", help="The last migration to apply.")
+    ] = "head",
+    down: Annotated[
+        str,
+        typer.Option(
+            "--down", metavar="REVISION", help="Undo migrations down to this one; base takes all away."
+        ),
+    ] = "",
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit with 1 when something is to be done.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --down.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the database's schema up to date, before the processes of a new version start."""
+    from phoenix.cli.migrate import migrate as command
+    from phoenix.cli.output import finish
+
+    finish(command(to=to, down=down, check=check, yes=yes, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def models(
+    check: Annotated[bool, typer.Option("--check", help="Ask the providers; exit 1 if one refuses.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the model catalogue (PHOENIX_MODELS): aliases, prices, limits, and whether keys are there."""
+    from phoenix.cli.models import models as command
+    from phoenix.cli.output import finish
+
+    finish(command(check=check, as_json=as_json), as_json=as_json)
 
 
 @app.command()
@@ -177,6 +463,28 @@ def doctor(as_json: AsJson = False) -> None:
     from phoenix.cli.output import finish
 
     finish(command(as_json=as_json))
+
+
+@app.command()
+def login(server: Server = "") -> None:
+    """Keep an API key for a service, asked for or read from standard input."""
+    from phoenix.cli.credentials import login as command
+    from phoenix.cli.output import finish
+
+    finish(command(server=server))
+
+
+audit = typer.Typer(help="The record of what was done in your organisation.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+
+
+@audit.command()
+def verify(server: Server = "", as_json: AsJson = False) -> None:
+    """Check that no entry was changed or taken away; exit with 1 when one was."""
+    from phoenix.cli.audit import verify as command
+    from phoenix.cli.output import finish
+
+    finish(command(server=server, as_json=as_json), as_json=as_json)
 
 
 @app.command()

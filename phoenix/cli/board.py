@@ -24,7 +24,7 @@ def board(view: View, now: datetime) -> RenderableType:
     if not view.running and view.status == "waiting":
         parts.append(line(f"waiting for someone: {', '.join(g.name for g in view.gates)}", "yellow"))
     if view.tasks:
-        parts.append(tasks_table([(t.task, t.title, t.status, t.reason or t.doing) for t in view.tasks]))
+        parts.append(tasks_table([(t.task, t.title, t.status, t.said) for t in view.tasks]))
     parts += [line(f"  {tool}", "dim") for tool in view.tools]
     if view.tests:
         parts.append(line(view.tests))
@@ -37,7 +37,7 @@ def board(view: View, now: datetime) -> RenderableType:
 
 def header(view: View) -> Text:
     """Return where the work is done, and plainly whether a recording answers."""
-    sandbox = f"sandbox {view.sandbox}" if view.sandbox else "no sandbox"
+    sandbox = f"sandbox {view.sandbox}" if view.sandbox else "worked on elsewhere"
     if view.sandbox == "host":
         sandbox = "NO SANDBOX (host)"
     if view.is_recording:

@@ -11,34 +11,41 @@ if TYPE_CHECKING:
 
 
 async def approve(
-    prefix: str, *, verdict: str = "", reason: str = "", file: str = "", as_json: bool = False
+    prefix: str,
+    *,
+    verdict: str = "",
+    reason: str = "",
+    file: str = "",
+    server: str = "",
+    as_json: bool = False,
 ) -> int:
     """Decide the oldest open approval of a project."""
     from phoenix.cli.new import read_text
 
     check_options(verdict, reason, file)
     text = read_text(file) if file else None
-    from phoenix.bootstrap import open_system
-    from phoenix.cli.gates import checked, who
+    from phoenix.cli.connection import open_connection
+    from phoenix.cli.gates import checked
     from phoenix.cli.session import open_settings
-    from phoenix.workflows.loading import load_flow
 
-    async with open_system(open_settings(), execution=False) as system:
-        project = await system.engine.find(prefix)
-        overview = await system.engine.overview(project.id)
+    async with open_connection(open_settings(server=server), execution=False) as connection:
+        overview = await connection.client.find(prefix)
+        project = overview.project
         short = str(project.id)[:8]
         if not overview.approvals:
             raise NotFound(
                 f"Project {short} waits for nobody.", hint=f"See how it stands: phoenix show {short}"
             )
-        if ":" in overview.run.flow:
+        if ":" in overview.run.flow and connection.system is not None:
+            from phoenix.workflows.loading import load_flow
+
             # A user's own flow: its models have to be there for the decision to be checked against.
             load_flow(overview.run.flow)
         approval = overview.approvals[0]
         request = approval.request
         decision = decision_of(request, verdict, reason, text)
         checked(request, decision, overview.artifacts)
-        await system.engine.decide(approval.id, decision, by=who(), digest=request.value_digest)
+        await connection.client.decide(approval.id, decision, digest=request.value_digest)
     _say(str(project.id), request, decision, as_json=as_json)
     return 0
 

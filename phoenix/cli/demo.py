@@ -49,19 +49,19 @@ class OwnTests:
 async def demo(*, as_json: bool = False) -> int:
     """Run the bundled project and its delivered tests, and return the exit code."""
     files = demo_files()
-    from phoenix.bootstrap import open_system
+    from phoenix.cli.connection import open_connection
     from phoenix.cli.screen import open_screen
     from phoenix.cli.session import open_settings, work_on
     from phoenix.engine.launch import Launch
 
-    settings = open_settings()
+    settings = open_settings().model_copy(update={"server": ""})  # the recording is this machine's
     screen = open_screen(as_json=as_json)
     launch = Launch(
         requirement=files.requirement, model=f"recorded:{files.recording}", approvals="auto", path="full"
     )
-    async with open_system(settings) as system:
-        project = await system.engine.launch(launch)
-        view, overview = await work_on(system, project, screen, policy=POLICY)
+    async with open_connection(settings) as connection:
+        project = await connection.client.launch(launch.checked())
+        view, overview = await work_on(connection, project, screen, policy=POLICY)
     own = await own_tests(settings, overview) if view.status == "delivered" else []
     return _end(view, overview, own, as_json=as_json)
 

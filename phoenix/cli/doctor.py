@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -45,7 +46,7 @@ async def doctor(*, as_json: bool = False) -> int:
     settings = open_settings()
     checks = [check_python(), check_git(), check_clash(), check_disk(settings.home)]
     checks += await check_sandboxes(settings)
-    checks += [await check_database(settings), await check_model(settings)]
+    checks += [*await check_database(settings), await check_model(settings)]
     healthy = all(c.ok for c in checks if c.needed)
     if as_json:
         print_json({"ok": healthy, "checks": [asdict(c) for c in checks]})
@@ -112,14 +113,15 @@ async def check_sandboxes(settings: Settings) -> list[Check]:
     """Try each kind of sandbox; one that works is enough."""
     from phoenix.bootstrap import probe_sandboxes
 
-    probes = await probe_sandboxes()
+    probes = await probe_sandboxes(settings)
     wanted = settings.sandbox
     working = [p.kind for p in probes if p.works]
     if wanted == "host":
         chosen = Check("sandbox", True, "NONE: PHOENIX_SANDBOX=host isolates nothing", needed=True)
     else:
         usable = [k for k in working if wanted in ("auto", k)]
-        hint = "" if usable else next((p.hint for p in probes if p.hint), "Install bubblewrap.")
+        hints = [p.hint for p in probes if p.hint and wanted in ("auto", p.kind)]
+        hint = "" if usable else next(iter(hints), "Install bubblewrap.")
         said = f"{usable[0]} will be used" if usable else "none works, so nothing would be executed"
         chosen = Check("sandbox", bool(usable), said, hint)
     tried = [
@@ -129,23 +131,51 @@ async def check_sandboxes(settings: Settings) -> list[Check]:
     return [chosen, *tried]
 
 
-async def check_database(settings: Settings) -> Check:
-    """Open the database as every command does."""
+WALLS = {
+    "role": "kept apart by the database's role phoenix_tenant",
+    "forced": "kept apart by the database's policies",
+    "none": "kept apart by queries alone",
+}
+
+
+async def check_database(settings: Settings) -> list[Check]:
+    """Open the database as every command does, and look how it keeps organisations apart."""
     from phoenix.bootstrap import open_system
+    from phoenix.engine.work import wall_of
 
     try:
         async with asyncio.timeout(90), open_system(settings, execution=False) as system:
             said = f"{system.database} answers"
+            wall = await wall_of(system.rows)
+            away = await system.memories.standing()
+            embedder = system.memories.vectors.embedder.name
+            await system.traffic.breaker.looked()
+            circuits = system.traffic.breaker.states()
     except PhoenixError as error:
         own = "Check DATABASE_URL and that the server runs." if settings.database_url else ""
-        return Check(
-            "database", False, error.message, error.hint or own or "Look at postgres.log in PHOENIX_HOME."
-        )
+        hint = error.hint or own or "Look at postgres.log in PHOENIX_HOME."
+        return [Check("database", False, error.message, hint)]
     except TimeoutError:
-        return Check(
-            "database", False, "it did not answer within 90 s", "Look at postgres.log in PHOENIX_HOME."
-        )
-    return Check("database", True, said)
+        hint = "Look at postgres.log in PHOENIX_HOME."
+        return [Check("database", False, "it did not answer within 90 s", hint)]
+    hint = "" if wall != "none" else "Grant the role phoenix_tenant to the account, then: phoenix migrate"
+    apart = Check("organisations", wall != "none", WALLS[wall], hint, needed=False)
+    hint = "Runs go on by words alone. When it is back, or for broken files: phoenix memory rebuild"
+    memory = Check(
+        "memory", not away, away or f"Chroma answers, texts embedded by {embedder}", hint, needed=False
+    )
+    return [Check("database", True, said), apart, memory, *left_alone(circuits)]
+
+
+def left_alone(circuits: Mapping[str, str]) -> list[Check]:
+    """Return a check of each model that workers leave alone, because it failed again and again."""
+    hint = "Look at the provider's status; workers try it again by themselves."
+    said = {"open": "left alone for now", "half_open": "about to be tried again"}
+    return [
+        Check(f"model {name}", False, f"it failed again and again: {said[state]}", hint, needed=False)
+        for name, state in sorted(circuits.items())
+        if state in said
+    ]
 
 
 async def check_model(settings: Settings) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from phoenix.cli.escape import clean, one_line
 from phoenix.cli.forms import to_yaml
 from phoenix.domain.approval import HumanRequest
 from phoenix.domain.evidence import Evidence
+from phoenix.domain.lessons import Lessons
 from phoenix.domain.plan import PlanDraft
 from phoenix.domain.project import Questions
 from phoenix.domain.spec import SpecDraft
@@ -48,18 +50,13 @@ def document(request: HumanRequest) -> RenderableType:
 
 def of_kind(kind: str, value: dict[str, Any]) -> RenderableType:
     """Return an artifact of a kind such as `spec`; as YAML when nothing better fits."""
+    reader = _READERS.get(kind)
+    if reader is None:
+        return line(to_yaml(value))
     try:
-        if kind == "spec":
-            return spec_text(SpecDraft.model_validate(_only(SpecDraft, value)))
-        if kind == "plan":
-            return plan_text(PlanDraft.model_validate(_only(PlanDraft, value)))
-        if kind == "evidence":
-            return evidence_table(Evidence.model_validate(value))
-        if kind == "questions":
-            return questions_text(Questions.model_validate(value))
+        return reader(value)
     except ValidationError:
         return line(to_yaml(value))
-    return line(to_yaml(value))
 
 
 def _only(model: type[SpecDraft] | type[PlanDraft], value: dict[str, Any]) -> dict[str, Any]:
@@ -128,10 +125,31 @@ def questions_text(questions: Questions) -> RenderableType:
     return Group(*parts)
 
 
+def lessons_text(lessons: Lessons) -> RenderableType:
+    """Return what was learned: each lesson with its kind and where it was seen."""
+    if not lessons.items:
+        return line(f"None: {lessons.why_none}" if lessons.why_none else "None: nothing new was learned.")
+    parts: list[RenderableType] = []
+    for lesson in lessons.items:
+        seen = " ".join([*lesson.provenance.tasks, *lesson.provenance.criteria])
+        parts.append(line(f"{lesson.kind}  {' '.join(lesson.tags)}  (seen in {seen})", "bold"))
+        parts.append(Padding(line(lesson.text), (0, 0, 0, 4)))
+    return Group(*parts)
+
+
 def _listed(title: str, items: list[str]) -> list[RenderableType]:
     if not items:
         return []
     return [line(title, "bold"), *(Padding(line(f"- {item}"), (0, 0, 0, 2)) for item in items)]
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], RenderableType]] = {
+    "spec": lambda value: spec_text(SpecDraft.model_validate(_only(SpecDraft, value))),
+    "plan": lambda value: plan_text(PlanDraft.model_validate(_only(PlanDraft, value))),
+    "evidence": lambda value: evidence_table(Evidence.model_validate(value)),
+    "questions": lambda value: questions_text(Questions.model_validate(value)),
+    "lessons": lambda value: lessons_text(Lessons.model_validate(value)),
+}
 
 
 def tasks_table(rows: list[tuple[str, str, str, str]]) -> Table:

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phoenix.cli.gates import TerminalAsker, who
-from phoenix.cli.output import DELIVERED, FAILED, WAITING, summary_of
+from phoenix.cli.gates import TerminalAsker
+from phoenix.cli.output import DELIVERED, FAILED, WAITING, say, summary_of
 from phoenix.cli.view import ENDS, View
 from phoenix.domain.run import FINISHED, Event, Project
-from phoenix.errors import DatabaseUnavailable, DecisionConflict, DiskFull, DomainInvalid
+from phoenix.errors import DatabaseUnavailable, DecisionConflict, DomainInvalid, ServiceUnreachable
 
 if TYPE_CHECKING:
+    from phoenix.cli.connection import Connection
     from phoenix.cli.screen import Screen
-    from phoenix.engine.engine import Engine
     from phoenix.engine.launch import Overview
 
 TICK_SECONDS = 0.25
 QUIET_SECONDS = 5.0
 """After so long without an event, the run's row is read: it is the truth."""
 
-GIVE_UP_SECONDS = 30.0
-"""A database that does not answer for so long is taken for gone."""
-
-LEAST_FREE_BYTES = 64 * 1024**2
 BUFFER = 1000
 GATE_EVENTS = frozenset({"run_waiting", "run_finished"})
 POLICY = "policy"
@@ -40,18 +34,18 @@ ARTIFACT_OF = {"spec": "spec", "plan": "plan", "delivery": "evidence", "question
 class Follower:
     """Follows one project. `asker` is None where nobody can be asked; `policy` names who decides instead."""
 
-    engine: Engine
+    connection: Connection
     project: Project
     screen: Screen
     asker: TerminalAsker | None = None
     policy: str = "by policy (--approve)"
-    home: Path | None = None
-    """The data folder, whose free space is watched."""
+    said: str = ""
+    """Why the worker of this process pauses, as it was last said."""
 
     async def past(self, view: View) -> View:
         """Return the view after all events so far, shown nowhere."""
         while True:
-            events = await self.engine.log.read(self.project.id, after=view.seq)
+            events = await self.connection.client.events(self.project.id, after=view.seq)
             if not events:
                 return view
             for event in events:
@@ -69,14 +63,17 @@ class Follower:
             self.screen.stop()
 
     async def _until_still(self, view: View, news: AsyncIterator[Event | None]) -> View:
-        quiet = 0.0
+        quiet, paused = 0.0, False
         drawn = asyncio.get_running_loop().time()
         async for event in news:
             now = asyncio.get_running_loop().time()
             if event is None or now - drawn >= TICK_SECONDS:
                 self.screen.tick(view)
-                self._check_space()
+                self._say_pause()
                 drawn = now
+            paused = _paused(paused, event)
+            if event is None and paused and await self._is_at_rest():
+                return replace(view, status="paused")
             if event is None:
                 quiet += TICK_SECONDS
                 if quiet % QUIET_SECONDS == 0:
@@ -92,25 +89,31 @@ class Follower:
                 return replace(view, status="waiting")
         return view
 
-    def _check_space(self) -> None:
-        """Stop while there is room to hand back what runs.
+    async def _overview(self, *, patient: bool = True) -> Overview:
+        return await self.connection.client.overview(self.project.id, patient=patient)
 
-        Raises:
-            DiskFull: too little space is left.
-        """
-        if self.home is not None and shutil.disk_usage(self.home).free < LEAST_FREE_BYTES:
-            raise DiskFull(
-                f"Less than {LEAST_FREE_BYTES // 1024**2} MB are free at {self.home}; work has stopped.",
-                hint=f"Nothing is lost: free some, then phoenix resume {str(self.project.id)[:8]}.",
-            )
+    async def _is_at_rest(self) -> bool:
+        """Tell whether nobody works on a run of the project any more."""
+        overview = await self._overview()
+        return not any(run.status == "running" for run in (overview.run, *overview.children))
+
+    def _say_pause(self) -> None:
+        """Say when the worker of this process pauses, and when it goes on."""
+        if self.connection.paused == self.said:
+            return
+        self.said = self.connection.paused
+        if self.said:
+            say(f"paused: {self.said} Nothing is lost; Ctrl-C stops.")
+        else:
+            say("going on")
 
     async def _news(self, after: int) -> AsyncIterator[Event | None]:
         """Yield events as they come, and None whenever there was none for a moment."""
         queue: asyncio.Queue[Event] = asyncio.Queue(maxsize=BUFFER)
 
         async def pump() -> None:
-            follow = self.engine.log.follow(self.project.id, after=after)
-            async with aclosing(follow) as events:  # type: ignore[type-var]
+            follow = self.connection.client.follow(self.project.id, after=after)
+            async with aclosing(follow) as events:
                 async for event in events:
                     await queue.put(event)
 
@@ -139,9 +142,9 @@ class Follower:
     async def _by_row(self, view: View, quiet: float) -> View:
         """Return the view as the run's row says, should its last event not have come."""
         try:
-            run = (await self.engine.overview(self.project.id)).run
-        except DatabaseUnavailable:
-            if quiet >= GIVE_UP_SECONDS:
+            run = (await self._overview(patient=False)).run
+        except (DatabaseUnavailable, ServiceUnreachable):
+            if quiet >= self.connection.client.patience_seconds:
                 raise
             return view
         if run.status not in FINISHED:
@@ -153,7 +156,7 @@ class Follower:
         """Ask what can be asked here; tell whether the project now waits for somebody else."""
         if not view.gates:
             return False
-        overview = await self.engine.overview(self.project.id)
+        overview = await self._overview()
         if self.asker is None:
             return stands_still(overview)
         with self.screen.paused():
@@ -161,7 +164,7 @@ class Follower:
                 try:
                     decision = await self.asker.ask(approval, overview.artifacts)
                     digest = approval.request.value_digest
-                    await self.engine.decide(approval.id, decision, by=who(), digest=digest)
+                    await self.connection.client.decide(approval.id, decision, digest=digest)
                 except (DecisionConflict, DomainInvalid) as error:
                     self.screen.present(str(error))
                 except EOFError:
@@ -178,9 +181,15 @@ class Follower:
 
         name = str(event.data.get("name", ""))
         kind = ARTIFACT_OF.get(name, name)
-        artifacts = (await self.engine.overview(self.project.id)).artifacts
+        artifacts = (await self._overview()).artifacts
         shown = of_kind(kind, artifacts[kind]) if kind in artifacts else None
         self.screen.present(f"{name}: {past(str(event.data.get('verdict')))} {self.policy}", shown)
+
+
+def _paused(before: bool, event: Event | None) -> bool:
+    """Tell whether a project is paused after an event."""
+    changes = {"project_paused": True, "project_unpaused": False}
+    return before if event is None else changes.get(event.kind, before)
 
 
 def stands_still(overview: Overview) -> bool:
@@ -199,7 +208,14 @@ def summary(view: View, overview: Overview) -> dict[str, Any]:
         "evidence": delivery.get("report") or None,
         "cost_usd": None if cost is None else float(cost),
         "tasks": [
-            {"task": t.task, "title": t.title, "status": t.status, "reason": t.reason} for t in view.tasks
+            {
+                "task": t.task,
+                "title": t.title,
+                "status": t.status,
+                "reason": t.reason,
+                "reused": t.reused,
+            }
+            for t in view.tasks
         ],
     }
     if overview.run.flow != "develop" and overview.run.output is not None:
@@ -215,5 +231,5 @@ def summary(view: View, overview: Overview) -> dict[str, Any]:
 
 
 def exit_code(view: View) -> int:
-    """Return 0 when delivered, 3 when waiting for someone, else 1."""
-    return {"delivered": DELIVERED, "waiting": WAITING}.get(view.status, FAILED)
+    """Return 0 when delivered, 3 when waiting for someone or paused, else 1."""
+    return {"delivered": DELIVERED, "waiting": WAITING, "paused": WAITING}.get(view.status, FAILED)

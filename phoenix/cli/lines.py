@@ -61,6 +61,11 @@ def _run_resumed(view: View, event: Event) -> Line:
     return "main", f"goes on (attempt {event.data.get('attempt')})"
 
 
+def _run_handed_back(view: View, event: Event) -> Line:
+    reason = _text(event, "reason")
+    return ("main", f"paused: {reason}") if reason else None
+
+
 def _run_finished(view: View, event: Event) -> Line:
     error = event.data.get("error")
     if not event.data.get("key") or not isinstance(error, dict):
@@ -80,6 +85,47 @@ def _checked(view: View, event: Event) -> Line:
 def _merged(view: View, event: Event) -> Line:
     resolved = " after a conflict" if event.data.get("resolved") else ""
     return "main", f"{_text(event, 'task')} merged{resolved} as {_text(event, 'commit')[:8]}"
+
+
+def _reused(view: View, event: Event) -> Line:
+    return "main", f"{_text(event, 'task')} reused: nothing that it reads has changed"
+
+
+def _continued(view: View, event: Event) -> Line:
+    return "main", f"{_text(event, 'task')} goes on from its former work: what it has to do has changed"
+
+
+def _plan_kept(view: View, event: Event) -> Line:
+    changed = ", ".join(str(c) for c in event.data.get("changed", []))
+    return "main", f"the plan is kept: it covers the spec as it is now ({changed or 'no criterion'} changed)"
+
+
+def _contract_kept(view: View, event: Event) -> Line:
+    return "main", "the contract is kept: its interfaces are the same"
+
+
+def _tests_kept(view: View, event: Event) -> Line:
+    kept, written = (", ".join(event.data.get(name, [])) for name in ("criteria", "written"))
+    return "main", f"acceptance tests of {kept} are kept; written anew: {written or 'none'}"
+
+
+def _forked(view: View, event: Event) -> Line:
+    before = ", ".join(str(name) for name in event.data.get("before", []))
+    return "main", f"forked from {_text(event, 'from')[:8]} before {before}"
+
+
+def _fell_back(view: View, event: Event) -> Line:
+    return "main", f"model: {_text(event, 'message')} {_text(event, 'to')} is asked instead."
+
+
+def _circuit_changed(view: View, event: Event) -> Line:
+    answers = _text(event, "state") == "closed"
+    how = "answers again" if answers else "failed again and again, and is left alone for a while"
+    return "main", f"model: {_text(event, 'model')} {how}"
+
+
+def _compacted(view: View, event: Event) -> Line:
+    return "detail", f"a conversation became too long: {event.data.get('results')} old results are cut"
 
 
 def _verified(view: View, event: Event) -> Line:
@@ -103,8 +149,31 @@ def _decided(view: View, event: Event) -> Line:
     return "main", f"{_text(event, 'name')}: {past(str(event.data.get('verdict')))} by {_text(event, 'by')}"
 
 
+def _message_sent(view: View, event: Event) -> Line:
+    to = f" to {_text(event, 'task')}" if event.data.get("task") else ""
+    return "main", f"{_text(event, 'by')} says{to}: {one_line(str(event.data.get('text', '')), 200)}"
+
+
+def _message_read(view: View, event: Event) -> Line:
+    task = f" {_text(event, 'task')}" if event.data.get("task") else ""
+    return "main", f"message {event.data.get('message')} read by {_text(event, 'agent')}{task}"
+
+
+def _tool_denied(view: View, event: Event) -> Line:
+    return "main", f"{_text(event, 'task')} {_text(event, 'tool')} denied: {_text(event, 'rule')}".strip()
+
+
 def _delivered(view: View, event: Event) -> Line:
     return "main", f"delivered as branch {view.branch} ({view.commit[:8]})"
+
+
+def _learned(view: View, event: Event) -> Line:
+    count = int(event.data.get("lessons", 0))
+    return "main", f"{count} {'lesson' if count == 1 else 'lessons'} kept" if count else "no lessons to keep"
+
+
+def _not_learned(view: View, event: Event) -> Line:
+    return "main", f"no lessons were kept, the delivery stands: {_text(event, 'reason')}"
 
 
 _LINES = {
@@ -113,18 +182,33 @@ _LINES = {
     "step_failed": _step_failed,
     "tool_called": _tool_called,
     "run_resumed": _run_resumed,
+    "run_handed_back": _run_handed_back,
     "run_finished": _run_finished,
     "tests_sealed": _tests,
     "task_checked": _checked,
     "task_reviewed": _checked,
     "task_merged": _merged,
+    "task_reused": _reused,
+    "task_continued": _continued,
+    "plan_kept": _plan_kept,
+    "contract_kept": _contract_kept,
+    "tests_kept": _tests_kept,
+    "project_forked": _forked,
     "build_verified": _verified,
     "draft_refused": _noted,
     "merge_conflicted": _noted,
     "seal_broken": _noted,
     "model_retried": _noted,
+    "model_fell_back": _fell_back,
+    "circuit_changed": _circuit_changed,
+    "conversation_compacted": _compacted,
     "price_unknown": _price_unknown,
     "budget_raised": _budget_raised,
     "approval_decided": _decided,
+    "message_sent": _message_sent,
+    "message_read": _message_read,
+    "tool_denied": _tool_denied,
     "project_delivered": _delivered,
+    "lessons_learned": _learned,
+    "lessons_missed": _not_learned,
 }

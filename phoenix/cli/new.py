@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 from phoenix.errors import BudgetInvalid, RepositoryUnreadable, RequirementInvalid, SettingInvalid
 
 if TYPE_CHECKING:
+    from phoenix.cli.connection import Connection
+    from phoenix.domain.run import Project
     from phoenix.engine.launch import Launch
+    from phoenix.settings import Settings
 
-GATES = ("questions", "spec", "plan", "delivery")
+GATES = ("questions", "spec", "plan", "merge", "delivery", "budget")
+LEVELS = ("manual", "ask", "guarded", "auto")
 MAX_INPUT_BYTES = 4_000_000
 """More is not read: no requirement is near it."""
 
@@ -29,24 +33,64 @@ class NewOptions:
     approvals: str = "ask"
     path: str = "auto"
     budget_usd: str = ""
+    rules: str = ""
     record: str = ""
+    detach: bool = False
+    server: str = ""
     as_json: bool = False
 
 
 async def new(options: NewOptions) -> int:
     """Start a project, follow it, and return the exit code."""
     launch, record = launch_of(options), record_path(options.record)
-    from phoenix.bootstrap import open_system
+    from phoenix.cli.connection import open_connection
     from phoenix.cli.screen import open_screen
     from phoenix.cli.session import end, open_settings, usable_model, work_on
 
-    settings = open_settings(model=options.model)
-    launch = launch.model_copy(update={"model": await usable_model(settings)})
+    settings = open_settings(model=options.model, server=options.server)
+    check_record(settings, record, detach=options.detach)
+    model = await usable_model(settings, named=bool(options.model))
+    launch = launch.model_copy(update={"model": model})
+    if options.detach:
+        async with open_connection(settings, execution=False) as connection:
+            project = await connection.client.launch(launch)
+            return await detached(connection, project, as_json=options.as_json)
     screen = open_screen(as_json=options.as_json)
-    async with open_system(settings, record=record) as system:
-        project = await system.engine.launch(launch)
-        view, overview = await work_on(system, project, screen)
+    async with open_connection(settings, record=record) as connection:
+        project = await connection.client.launch(launch)
+        view, overview = await work_on(connection, project, screen)
     return end(view, overview, as_json=options.as_json)
+
+
+async def detached(connection: Connection, project: Project, *, as_json: bool = False) -> int:
+    """Print the id of a project that was started, and leave the work to workers."""
+    import typer
+
+    from phoenix.cli.output import print_json, say, summary_of
+    from phoenix.cli.work import hint_at_workers
+
+    await hint_at_workers(connection)
+    say(f"hint: Follow it with: phoenix watch {str(project.id)[:8]}")
+    if as_json:
+        print_json(summary_of(str(project.id), "pending"))
+    else:
+        typer.echo(str(project.id))
+    return 0
+
+
+def check_record(settings: Settings, record: Path | None, *, detach: bool = False) -> None:
+    """Check that whoever works can record.
+
+    Raises:
+        SettingInvalid: the work is not done in this process.
+    """
+    if record is not None and (detach or settings.server):
+        what = "detached project" if detach else "service's project"
+        raise SettingInvalid(
+            f"A {what} is not recorded here.",
+            field="--record",
+            hint="Leave out --detach." if detach else "Leave out the service, or --record.",
+        )
 
 
 def launch_of(options: NewOptions) -> Launch:
@@ -55,6 +99,7 @@ def launch_of(options: NewOptions) -> Launch:
     Raises:
         RequirementInvalid, BudgetInvalid, SettingInvalid, RepositoryUnreadable: what is wrong with it.
     """
+    from phoenix.cli.policy import read_rules
     from phoenix.engine.launch import Launch
 
     return Launch(
@@ -64,6 +109,7 @@ def launch_of(options: NewOptions) -> Launch:
         approvals=approvals_of(options.approvals, GATES),
         path=path_of(options.path),
         budget_usd=budget_of(options.budget_usd),
+        rules=read_rules(options.rules) if options.rules else None,
     ).checked()
 
 
@@ -97,7 +143,11 @@ def read_text(file: str) -> str:
                 content = opened.read(MAX_INPUT_BYTES + 1)
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise RequirementInvalid(f"{file} cannot be read: {error.strerror}.", field="--file") from error
+        raise RequirementInvalid(
+            f"{file} cannot be read: {error.strerror}.",
+            field="--file",
+            hint="Name a text file, or - for stdin.",
+        ) from error
     except UnicodeDecodeError as error:
         raise RequirementInvalid(f"{file} is not text in UTF-8.", field="--file") from error
     if len(content) > MAX_INPUT_BYTES:
@@ -106,20 +156,22 @@ def read_text(file: str) -> str:
 
 
 def approvals_of(text: str, gates: tuple[str, ...] = ()) -> str:
-    """Return an approval policy; where gates are known, no others may be named.
+    """Return a level or a list of gates; where gates are known, no others may be named.
 
     Raises:
         SettingInvalid: it is none.
     """
     found = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in found if gates and name not in (*gates, "ask", "auto")]
-    mixed = len(found) > 1 and bool({"ask", "auto"} & set(found))
+    unknown = [name for name in found if gates and name not in (*gates, *LEVELS)]
+    mixed = len(found) > 1 and bool(set(LEVELS) & set(found))
     if found and not unknown and not mixed:
         return ",".join(found)
     known = ", ".join(gates) or "names of the flow's gates"
     what = f"there is no gate {unknown[0]!r}." if unknown else f"{text!r} is no policy."
     raise SettingInvalid(
-        what, field="--approve", hint=f"Give ask, auto, or a comma list of gates to ask: {known}."
+        what,
+        field="--approve",
+        hint=f"Give {', '.join(LEVELS)}, or a comma list of gates to ask: {known}.",
     )
 
 

@@ -31,13 +31,20 @@ BAD_USAGE = (InputError, DomainInvalid, FlowInvalid, StepTypeMismatch)
 
 @dataclass
 class Standing:
-    """The project this process works on: named when the process ends before the project does."""
+    """The project this process follows: named when the process ends before the project does."""
 
     project_id: str = ""
+    is_here: bool = True
+    """This process works on it; else a service does, and goes on without."""
+
+    def begin(self, project_id: str, *, is_here: bool = True) -> None:
+        """Take in which project it is."""
+        self.project_id, self.is_here = project_id, is_here
 
     @property
-    def short(self) -> str:
-        return self.project_id[:8]
+    def next(self) -> str:
+        """The command to go on with."""
+        return f"phoenix {'resume' if self.is_here else 'watch'} {self.project_id[:8]}"
 
 
 standing = Standing()
@@ -47,7 +54,7 @@ CREDENTIALS = re.compile(r"://[^/@\s\"\\]+@")
 
 def finish(command: Coroutine[Any, Any, int], *, as_json: bool = False) -> NoReturn:
     """Run a command to its end and exit with its code; an error of Phoenix becomes one message."""
-    standing.project_id = ""
+    standing.begin("")
     try:
         code = asyncio.run(_terminable(command))
         sys.stdout.flush()
@@ -85,7 +92,7 @@ def report(error: PhoenixError, *, as_json: bool = False) -> None:
     if error.hint:
         say(f"hint: {error.hint}")
     if standing.project_id:
-        say(f"hint: Nothing is lost; go on with: phoenix resume {standing.short}")
+        say(f"hint: Nothing is lost; go on with: {standing.next}")
     if as_json:
         about = {"code": error.code, "category": error.category, "message": str(error)}
         # A project that has begun has not failed by this: its row says how it stands.
@@ -96,7 +103,8 @@ def report(error: PhoenixError, *, as_json: bool = False) -> None:
 
 def _stopped(code: int, *, as_json: bool) -> int:
     if standing.project_id:
-        say(f"stopped; go on with: phoenix resume {standing.short}")
+        said = "stopped" if standing.is_here else "no longer followed"
+        say(f"{said}; go on with: {standing.next}")
     if as_json:
         print_json(summary_of(standing.project_id or None, "stopped"))
     return code

@@ -21,24 +21,27 @@ class RunOptions:
     model: str = ""
     approvals: str = "ask"
     budget_usd: str = ""
+    detach: bool = False
+    server: str = ""
     as_json: bool = False
 
 
 async def run_flow(options: RunOptions) -> int:
     """Run a flow, follow it, print its output, and return the exit code."""
     from phoenix.cli.new import approvals_of, budget_of
+    from phoenix.cli.session import end, open_settings, work_on
     from phoenix.engine.programs import input_type
     from phoenix.workflows.loading import load_flow
 
+    settings = open_settings(model=options.model, server=options.server, only_here="run")
     approvals, budget = approvals_of(options.approvals), budget_of(options.budget_usd)
     loaded = load_flow(options.target)
     body = input_of(options.value, input_type(loaded.flow))
-    from phoenix.bootstrap import open_system
+    from phoenix.cli.connection import open_connection
+    from phoenix.cli.new import detached
     from phoenix.cli.screen import open_screen
-    from phoenix.cli.session import end, open_settings, work_on
     from phoenix.engine.launch import Launch
 
-    settings = open_settings(model=options.model)
     launch = Launch(
         requirement=f"Run the flow {loaded.name}",
         title=f"flow {options.target}",
@@ -48,11 +51,16 @@ async def run_flow(options: RunOptions) -> int:
         flow=loaded.name,
         input=body,
     )
-    screen = open_screen(as_json=options.as_json, output_only=True)
     flows = {loaded.name: loaded.flow}
-    async with open_system(settings, flows=flows, types=loaded.types) as system:
-        project = await system.engine.launch(launch)
-        view, overview = await work_on(system, project, screen)
+    # Only the process that has read the file knows the flow: no request names it.
+    if options.detach:
+        async with open_connection(settings, execution=False, flows=flows) as connection:
+            project = await connection.own.engine.launch(launch)
+            return await detached(connection, project, as_json=options.as_json)
+    screen = open_screen(as_json=options.as_json, output_only=True)
+    async with open_connection(settings, flows=flows, types=loaded.types) as connection:
+        project = await connection.own.engine.launch(launch)
+        view, overview = await work_on(connection, project, screen)
     return end(view, overview, as_json=options.as_json)
 
 

@@ -18,7 +18,7 @@ RECORDED = "recorded:"
 INTERNAL = frozenset(
     {
         *("open", "wait", "start_build", "open_tasks", "absorb", "finish_build"),
-        *("keep", "give_up", "leave_red", "nothing_asked"),
+        *("keep", "give_up", "leave_red", "nothing_asked", "none_running"),
     }
 )
 """Steps of Phoenix's own workflows that a user need not know."""
@@ -43,6 +43,14 @@ class TaskRow:
     status: str
     reason: str = ""
     doing: str = ""
+    reused: bool = False
+    """It was taken over: nothing that it reads has changed."""
+
+    @property
+    def said(self) -> str:
+        """What is said of it beside its status."""
+        what = self.reason or self.doing
+        return f"reused; {what}".removesuffix("; ") if self.reused else what
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,7 @@ def _board_changed(view: View, event: Event) -> View:
             status=clean(str(row.get("status", ""))),
             reason=one_line(str(row.get("reason", "")), 80),
             doing=doing.get(str(row.get("task", "")), ""),
+            reused=bool(row.get("reused")),
         )
         for row in event.data.get("tasks", [])
     )
