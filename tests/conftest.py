@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import settings
 from psycopg import sql
 
@@ -104,6 +106,15 @@ class Databases:
         """Drop a database and end whoever is still connected to it."""
         await self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    async def drop_role(self, name: str) -> None:
+        """Drop a role that owns nothing any more."""
+        await self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+    async def grant(self, role: str, account: str) -> None:
+        """Let an account become a role."""
+        grant = sql.SQL("GRANT {} TO {}")
+        await self._execute(grant.format(sql.Identifier(role), sql.Identifier(account)))
+
     async def drop_templates(self) -> None:
         if self.template:
             await self.drop(self.template)
@@ -111,3 +122,14 @@ class Databases:
     async def _execute(self, statement: sql.Composed) -> None:
         async with await psycopg.AsyncConnection.connect(self.server, autocommit=True) as connection:
             await connection.execute(statement)
+
+
+@pytest.fixture(autouse=True)
+def _own_logs() -> Iterator[None]:
+    """Take away how a test set logs up: what is left would write to a stream that ends with its test."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+    structlog.reset_defaults()

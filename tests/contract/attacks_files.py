@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phoenix.ports import ExecuteResult
+from phoenix.domain.execution import ExecuteResult
 from tests.contract.sandbox_world import Attack, World, changes, leaks, py
 
 

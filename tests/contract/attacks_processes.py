@@ -6,7 +6,7 @@ import os
 
 import psutil
 
-from phoenix.ports import ExecuteResult
+from phoenix.domain.execution import ExecuteResult
 from tests.contract.sandbox_world import Attack, World, leaks, py, survives
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phoenix.ports import ExecuteResult
+from phoenix.domain.execution import ExecuteResult
 from tests.contract.sandbox_world import LIMITS, Attack, World, py
 
 

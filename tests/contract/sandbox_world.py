@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phoenix.ports import Environment, ExecuteResult, Limits, Sandbox
+from phoenix.domain.execution import Environment, ExecuteResult, Limits
+from phoenix.ports import Sandbox
 
 MB = 1024**2
 LIMITS = Limits(

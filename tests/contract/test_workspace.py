@@ -467,3 +467,45 @@ async def test_many_worktrees_work_at_once(workspace: GitWorkspace) -> None:
     commits = await asyncio.gather(*(work(n) for n in range(6)))
     for n, commit in enumerate(commits):
         assert await workspace.contents(commit) == {"n": str(n).encode()}
+
+
+async def test_prune_leaves_what_lasts(workspace: GitWorkspace, tree: Worktree) -> None:
+    """Worktrees, snapshots and what only they had go; commits, branches and the base stay. Idempotent."""
+    base = await workspace.prepare(None)
+    write(tree.path, {"a": "1"})
+    snapshot = await tree.snapshot()
+    write(tree.path, {"a": "2"})
+    lasting = await workspace.commit("T1", message="Lasting", parents=[base])
+    write(tree.path, {"a": "3"})
+    delivered = await workspace.commit("T1", message="Delivered", parents=[lasting])
+    await workspace.branch("phoenix/x", delivered)
+    assert await workspace.prune(dry_run=True) > 0
+    assert tree_of(tree.path) == {"a": "3"}
+    assert await workspace.prune() > 0
+    assert not tree.path.exists()
+    assert await workspace.read(snapshot, "a") == b"1", "what is young stays for an hour"
+    await again(workspace).prune(expire_seconds=0)
+    with pytest.raises(GitFailed):
+        await workspace.read(snapshot, "a")
+    assert await workspace.read(lasting, "a") == b"2"
+    assert await workspace.contents(delivered) == {"a": b"3"}
+    assert git(workspace.repository, "rev-parse", "refs/heads/phoenix/x") == delivered
+    assert await workspace.prepare(None) == base
+    assert git(workspace.repository, "fsck", "--full", "--strict") == ""
+    assert tree_of((await workspace.worktree("T1", lasting)).path) == {"a": "2"}
+
+
+async def test_a_workspace_that_was_never_prepared_has_nothing_to_prune(workspace: GitWorkspace) -> None:
+    """A project that failed at once left no repository."""
+    assert await workspace.prune() == 0
+    await workspace.destroy()
+
+
+async def test_destroy_takes_all(workspace: GitWorkspace, tree: Worktree) -> None:
+    """Also folders that forbid it; afterwards the project can be prepared anew."""
+    write(tree.path, {"locked/deep/a": "1"})
+    (tree.path / "locked" / "deep").chmod(0o000)
+    await workspace.destroy()
+    await workspace.destroy()
+    assert list(workspace.repository.parents[1].iterdir()) == []
+    await workspace.prepare(None)

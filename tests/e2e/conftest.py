@@ -18,6 +18,7 @@ from phoenix.domain.run import FINISHED, Event
 from phoenix.engine.launch import Launch, Overview
 from phoenix.llm.scripted import Script, ScriptedModel
 from phoenix.settings import Settings
+from tests.e2e.crash import Process, environment_of
 from tests.e2e.script import MODEL
 
 LONGEST_SECONDS = 60.0
@@ -43,6 +44,12 @@ Develop = Callable[..., Awaitable[Result]]
 def settings(migrated_database_url: str, tmp_path: Path) -> Settings:
     """Return settings with a database and a home of the test's own."""
     return Settings(home=tmp_path / "home", DATABASE_URL=SecretStr(migrated_database_url))  # type: ignore[call-arg]
+
+
+def process_of(settings: Settings) -> Process:
+    """Return `phoenix` as its user runs it, with the test's own home and database."""
+    assert settings.database_url is not None
+    return Process(environment_of(settings.home, settings.database_url.get_secret_value()))
 
 
 @asynccontextmanager

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from phoenix.settings import Settings
-from tests.e2e.test_crash import Process
+from tests.e2e.conftest import process_of
 
 
 def test_the_demo_delivers_and_its_tests_pass_outside(settings: Settings, tmp_path: Path) -> None:
     """From requirement to branch: four tasks or more, two of them at once, and every criterion holds."""
-    demo = Process(settings)
+    demo = process_of(settings)
     assert demo.run("demo") == 0, demo.result
     result = demo.result
     assert result["status"] == "delivered"
@@ -26,6 +26,7 @@ def test_the_demo_delivers_and_its_tests_pass_outside(settings: Settings, tmp_pa
     evidence = json.loads(Path(result["evidence"]).with_suffix(".json").read_text())["evidence"]
     assert evidence["passed"]
     assert all(c["holds"] and c["source"] == "sealed" for c in evidence["criteria"])
+    assert [e["data"]["lessons"] for e in demo.events if e.get("kind") == "lessons_learned"] == [4]
 
     repository = next((settings.home / "projects" / result["project_id"]).glob("*.git"))
     folder = tmp_path / "checkout"

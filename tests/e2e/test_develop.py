@@ -118,6 +118,8 @@ async def test_a_conflict_is_resolved_by_an_agent_and_verified(develop: Develop)
         )
     )
     delivered(result)
+    asked = next(r for r in result.model.requests if r.caller.agent == "retrospect").messages[-1]
+    assert "conflicts_resolved_in:\n  - calc.py" in str(asked.content)
     assert [e["files"] for e in result.of("merge_conflicted")] == [["calc.py"]]
     assert [e["resolved"] for e in result.of("task_merged")] == [False, True]
 
@@ -160,6 +162,24 @@ async def test_a_red_verification_becomes_a_repair_task(develop: Develop) -> Non
     _, evidence = delivered(result)
     assert evidence.round == 2
     assert [e["passed"] for e in result.of("build_verified")] == [False, True]
+
+
+async def test_a_failed_task_stops_only_what_depends_on_it(develop: Develop) -> None:
+    """Its dependents are blocked without being begun; the others are built, and a repair makes up for it."""
+    tasks = [task(1, ["C1"], ["calc.py"]), task(2, ["C2"], ["calc.py"]), task(3, ["C1"], ["calc.py"], ["T1"])]
+    result = await develop(
+        script(
+            decompose=[plan(*tasks)],
+            code__T1__r1=[],
+            code__R2__r1=[ADD, submit()],
+        )
+    )
+    first_round = [e["tasks"] for e in result.of("board_changed") if len(e["tasks"]) == len(tasks)][-1]
+    assert {t["task"]: t["status"] for t in first_round} == {"T1": "failed", "T2": "done", "T3": "blocked"}
+    assert "T1" in next(t["reason"] for t in first_round if t["task"] == "T3")
+    assert "build/1/T3" not in {child.key for child in result.overview.children}
+    _, evidence = delivered(result)
+    assert evidence.round == 2
 
 
 async def test_a_coder_that_hides_the_sealed_tests_is_sent_back(develop: Develop) -> None:
@@ -244,6 +264,7 @@ async def test_a_small_request_takes_the_short_path(develop: Develop, tmp_path: 
     )
     delivery, evidence = delivered(result)
     assert [(c.criterion, c.holds, c.source) for c in evidence.criteria] == [("C1", True, "declared")]
+    assert {r.caller.agent for r in result.model.requests} == {"triage", "frame", "code"}
     assert delivery.repository == str(repository)
     shown = subprocess.run(
         ["git", "show", f"{delivery.branch}:calc.py"],

@@ -15,6 +15,7 @@ from typing import Any
 from phoenix.checkpoints.saver import open_saver
 from phoenix.domain.schemas import schemas
 from phoenix.storage.embedded import EmbeddedPostgres
+from phoenix.storage.migrate import upgrade
 from tests.golden.graph import REQUEST, THREAD, golden_graph
 from tests.golden.rows import read_rows
 
@@ -34,6 +35,7 @@ async def make_checkpoints(version: str) -> None:
         raise SystemExit(f"{target} exists: checkpoints of a release are never rewritten")
     with tempfile.TemporaryDirectory() as home:
         async with EmbeddedPostgres(Path(home)) as url:
+            await upgrade(url)
             async with open_saver(url) as saver:
                 graph = golden_graph().compile(checkpointer=saver)
                 await graph.ainvoke(

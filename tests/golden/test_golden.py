@@ -25,11 +25,11 @@ def test_there_are_golden_checkpoints() -> None:
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.stem)
-async def test_a_release_s_checkpoints_resume(release: Path, database_url: str) -> None:
+async def test_a_release_s_checkpoints_resume(release: Path, migrated_database_url: str) -> None:
     """A run that an earlier release left at an approval goes on to its end with the same values."""
     where: Any = {"configurable": {"thread_id": THREAD}}
-    async with open_saver(database_url) as saver:
-        await write_rows(database_url, json.loads(release.read_text()))
+    async with open_saver(migrated_database_url) as saver:
+        await write_rows(migrated_database_url, json.loads(release.read_text()))
         graph = golden_graph().compile(checkpointer=saver)
         paused = await graph.aget_state(where)
         assert paused.next == ("approve",)

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
+TESTED_EXTRAS = ("anthropic", "kubernetes")
+"""Extras whose packages the tests need: exported beside the development tools."""
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)")
 
 
@@ -28,13 +31,23 @@ def exported(name: str) -> dict[str, tuple[str, set[str]]]:
     return found
 
 
+def wanted_by(package: dict[str, Any], extras: tuple[str, ...]) -> bool:
+    """Tell whether a locked package is needed whatever extras are asked for, or by one of these."""
+    if not package.get("optional"):
+        return True
+    markers = package.get("markers")
+    texts = list(markers.values()) if isinstance(markers, dict) else [markers]
+    return any(Marker(text).evaluate({"extra": extra}) for text in texts if text for extra in extras)
+
+
 def locked(group: str | None = None) -> dict[str, tuple[str, set[str]]]:
     """Return version and hashes by package of the lock file, of one group or all."""
+    extras = () if group == "main" else TESTED_EXTRAS
     data = tomllib.loads((ROOT / "poetry.lock").read_text())
     return {
         canonicalize_name(p["name"]): (p["version"], {f["hash"] for f in p["files"]})
         for p in data["package"]
-        if not p.get("optional") and (group is None or group in p["groups"])
+        if wanted_by(p, extras) and (group is None or group in p["groups"])
     }
 
 

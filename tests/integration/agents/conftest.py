@@ -20,7 +20,8 @@ from phoenix.ports import ChildSpec, Ports
 from phoenix.sandbox.choice import choose_sandboxes
 from phoenix.sandbox.harness import PytestHarness
 from phoenix.sandbox.provision import WheelProvisioner
-from phoenix.storage.in_memory import MemoryArtifacts
+from phoenix.storage.in_memory import MemoryArtifacts, MemoryOutbox, MemorySteering, OpenGates
+from phoenix.tools.in_memory import MemoryPermissions
 from phoenix.workspace.repository import GitWorkspace
 
 
@@ -43,6 +44,8 @@ class Bench:
     artifacts: MemoryArtifacts
     model: ScriptedModel
     base: str
+    permissions: MemoryPermissions
+    steering: MemorySteering
 
     async def spec(self, *texts: str) -> Spec:
         """Store a spec with these criteria, and return it."""
@@ -66,6 +69,7 @@ def bench(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeBench
         provisioner = WheelProvisioner(tmp_path_factory.getbasetemp() / "environments", sandboxes)
         workspace = GitWorkspace(tmp_path / "project", "test")
         events, artifacts = MemoryEvents(), MemoryArtifacts()
+        permissions, steering = MemoryPermissions(), MemorySteering()
         model = ScriptedModel(script)
         ports = Ports(
             project_id=uuid4(),
@@ -78,8 +82,12 @@ def bench(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeBench
             sandboxes=sandboxes,
             provisioner=provisioner,
             harness=PytestHarness(sandboxes, provisioner),
-            outlet=BranchOutlet(workspace, tmp_path / "report", key="test"),
+            outlet=BranchOutlet(workspace, tmp_path / "report", key="test", outbox=MemoryOutbox({})),
+            gates=OpenGates(),
+            permissions=permissions,
+            steering=steering,
         )
-        return Bench(ports, events, artifacts, model, await workspace.prepare(None))
+        base = await workspace.prepare(None)
+        return Bench(ports, events, artifacts, model, base, permissions, steering)
 
     return make

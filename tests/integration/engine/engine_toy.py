@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -19,7 +23,9 @@ from phoenix.domain.project import Answers, Question, Questions
 from phoenix.domain.run import FINISHED, Event, Project, Run
 from phoenix.engine.engine import Engine, Services
 from phoenix.engine.launch import Launch
+from phoenix.engine.lifecycle import Lifecycle
 from phoenix.engine.queue import open_queue
+from phoenix.engine.worker import WorkerOptions
 from phoenix.errors import ModelUnavailable
 from phoenix.events.log import PostgresEventLog
 from phoenix.flow import Feedback, Flow, approve, ask, loop_until, parallel, step, wait
@@ -28,8 +34,11 @@ from phoenix.storage.database import connect, conninfo
 from phoenix.storage.events import EventRows
 from phoenix.storage.runs import of_projects
 
+ROOT = Path(__file__).parents[3]
 MARKS = "marks"
 CHILDREN = 3
+BIG = 1024**2
+BUSY_SECONDS = 4.0
 
 
 class Words(Frozen):
@@ -78,6 +87,32 @@ async def slow(words: Words) -> Words:
     words.mark("slow")
     while not (Path(words.folder) / "go").exists():
         await asyncio.sleep(0.02)
+    return words
+
+
+@step
+async def write(words: Words) -> Words:
+    """Write a megabyte that cannot be compressed, to the folder and into the state."""
+    noise = Random(1).randbytes(BIG // 2)
+    (Path(words.folder) / "big").write_bytes(noise)
+    return words.model_copy(update={"text": noise.hex()})
+
+
+@step
+async def fatal(words: Words) -> Words:
+    """Kill the worker's process, until a file named `go` is there."""
+    words.mark("fatal")
+    if not (Path(words.folder) / "go").exists():
+        await asyncio.sleep(0.5)  # the event of its start is stored meanwhile
+        os._exit(9)
+    return words
+
+
+@step
+async def busy(words: Words) -> Words:
+    """Keep the event loop itself busy for some seconds."""
+    words.mark("busy")
+    time.sleep(BUSY_SECONDS)
     return words
 
 
@@ -136,6 +171,8 @@ async def child(words: Words) -> Words:
     if words.text == "bad":
         raise ValueError("this child is bad")
     folder = Path(words.folder)
+    while words.text.startswith("slow") and not (folder / "go").exists():
+        await asyncio.sleep(0.02)
     while words.text != "good" and sum(m.startswith("begin") for m in marks_in(folder)) < CHILDREN:
         await asyncio.sleep(0.02)
     return words
@@ -159,6 +196,9 @@ FLOWS: Mapping[str, Flow[Any, Any]] = {
     "broken": first >> broken,
     "leaky": first >> leaky,
     "slow": first >> slow >> last,
+    "fatal": first >> fatal >> last,
+    "busy": busy >> last,
+    "slow_parent": open_children >> slow >> wait("build") >> absorb,
     "gate": first >> approve("spec", revise=first) >> last,
     "delivery": first >> approve("delivery") >> last,
     "two_gates": parallel(left=approve("left") >> first, right=approve("right") >> first) >> join >> last,
@@ -166,6 +206,7 @@ FLOWS: Mapping[str, Flow[Any, Any]] = {
     "parent": open_children >> loop_until(done, wait("build") >> absorb, cap=20),
     "late_parent": open_children >> linger >> wait("build") >> absorb,
     "child": child,
+    "big": first >> slow >> write >> last,
 }
 
 
@@ -186,35 +227,50 @@ def ports_for(run: Run, project: Project, services: Services) -> Ports:
 class System:
     """An engine with all that belongs to it, and shortcuts for tests."""
 
-    def __init__(self, engine: Engine, database: Any, folder: Path) -> None:
+    def __init__(self, engine: Engine, database: Any, folder: Path, *, queue: Any, saver: Any) -> None:
         self.engine = engine
         self.database = database
         self.folder = folder
+        self.queue = queue
+        self.saver = saver
 
     async def launch(self, flow: str, text: str = "hello", **options: Any) -> Project:
         given = Words(text=text, folder=str(self.folder))
-        return await self.engine.launch(
-            Launch(
-                requirement="Do it.", model="none", flow=flow, input=given.model_dump(mode="json"), **options
-            )
-        )
+        return await self.engine.launch(self.request(flow, given.model_dump(mode="json"), **options))
+
+    @staticmethod
+    def request(flow: str, body: Any, **options: Any) -> Launch:
+        """Return the launch of a flow."""
+        return Launch(requirement="Do it.", model="none", flow=flow, input=body, **options)
 
     async def run_of(self, project_id: UUID) -> Run:
         async with self.database.begin() as connection:
             return (await of_projects(connection, [project_id]))[project_id]
 
-    async def until(self, project_id: UUID, *statuses: str, seconds: float = 20) -> Run:
+    async def until(self, project_id: UUID, *statuses: str, seconds: float = 60) -> Run:
         """Return the project's own run once it has one of these statuses."""
         async with asyncio.timeout(seconds):
             while (run := await self.run_of(project_id)).status not in statuses:
                 await asyncio.sleep(0.04)
         return run
 
-    async def until_marked(self, mark: str, times: int = 1, seconds: float = 20) -> None:
+    async def until_marked(self, mark: str, times: int = 1, seconds: float = 60) -> None:
         """Return once steps have left a mark so often."""
         async with asyncio.timeout(seconds):
             while self.marks().count(mark) < times:
                 await asyncio.sleep(0.02)
+
+    def lifecycle(self, worker: int) -> Lifecycle:
+        """Return what changes runs' rows for a worker of this key."""
+        engine = self.engine
+        return Lifecycle(
+            self.database, engine._admission, engine._moves, worker=worker, job_went=engine._queue.went
+        )
+
+    @property
+    def untidy(self) -> Callable[[int, float, list[UUID]], Awaitable[bool]]:
+        """What tells whether a sweep may find anything."""
+        return self.engine._worker.sweep._untidy
 
     def marks(self) -> list[str]:
         return marks_in(self.folder)
@@ -249,8 +305,27 @@ async def open_system(
             queue=app,
             checkpointer=saver,
             flows=flows or FLOWS,
-            ports_for=ports_for,
+            ports_for=options.pop("ports_for", ports_for),
             log=log,
-            **options,
+            performers=options.pop("performers", None),
+            repositories=options.pop("repositories", None),
+            options=WorkerOptions(**options),
         )
-        yield System(engine, database, folder)
+        yield System(engine, database, folder, queue=app, saver=saver)
+
+
+@asynccontextmanager
+async def worker_process(
+    url: str, folder: Path, *, concurrency: int = 8
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a worker in a process of its own, killed at the end."""
+    module = "tests.integration.engine.worker_process"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, url, str(folder), str(concurrency), cwd=ROOT
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()

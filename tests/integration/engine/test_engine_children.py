@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from phoenix.engine.lifecycle import wake_parent
-from phoenix.storage import jobs
+from phoenix.domain.approval import HumanRequest
+from phoenix.storage import jobs, transitions, workers
+from phoenix.storage.runs import PendingInterrupt
 from tests.integration.engine.engine_toy import CHILDREN, System, open_system
 
 
@@ -68,6 +69,24 @@ async def test_a_parent_whose_children_ended_before_it_waits_goes_on_at_once(sys
     assert "run_waiting" not in await system.kinds(project.id)
 
 
+async def test_a_wake_up_outlasts_the_death_of_the_worker_that_was_woken(system: System) -> None:
+    """Children may end while their parent's worker is dead, before the parent ever came to wait for them."""
+    project = await system.launch("parent", "c")
+    root = await system.run_of(project.id)
+    lifecycle = system.lifecycle(7)
+    await lifecycle.take(root.id)
+    async with system.engine._admission.transaction() as change:
+        await transitions.wake(change.connection, root.id)
+        await workers.leave(change.connection, [root.id], crashed=True)
+    again = await lifecycle.take(root.id)
+    assert again is not None
+    waiting = PendingInterrupt(
+        id="i", request=HumanRequest(kind="wait", name="build", value_digest="sha256:0", value={})
+    )
+    assert await lifecycle.pause(again.run, [waiting]) == {"i": True}
+    assert await lifecycle.pause(again.run, [waiting]) == {}
+
+
 async def test_a_parent_is_enqueued_once_for_many_ends(migrated_database_url: str, tmp_path: Path) -> None:
     """Children that end while nobody takes the parent leave one job for it."""
     async with open_system(migrated_database_url, tmp_path, concurrency=1) as system:
@@ -77,7 +96,7 @@ async def test_a_parent_is_enqueued_once_for_many_ends(migrated_database_url: st
             await system.until_marked("begin:c0")
             root = await system.until(project.id, "waiting")
         for _ in range(5):
-            async with system.database.begin() as connection:
-                await wake_parent(connection, system.engine._queue, root.id)
+            async with system.engine._admission.transaction() as change:
+                await transitions.wake(change.connection, root.id)
         async with system.database.begin() as connection:
             assert len(await jobs.live(connection, [root.id])) == 1

@@ -1,8 +1,7 @@
-"""The saver makes its tables once, keeps domain models, and takes whatever was cleaned."""
+"""The checkpointer keeps domain models, and takes whatever was cleaned."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import Annotated, Any, TypedDict
 from uuid import uuid4
@@ -12,13 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, StateGraph, add_messages
 from langgraph.types import Command, interrupt
 from psycopg.types.json import Jsonb
 
-from phoenix.checkpoints import saver as saver_module
-from phoenix.checkpoints.saver import open_saver, setup
+from phoenix.checkpoints.saver import open_saver
 from phoenix.domain.approval import HumanRequest
 from phoenix.domain.cleaning import clean_json, clean_text
 from phoenix.domain.frozen import Frozen, digest_of
@@ -54,26 +51,14 @@ def config(thread: str = "") -> Any:
     return {"configurable": {"thread_id": thread or uuid4().hex}}
 
 
-async def test_tables_are_made_once_by_many_processes(database_url: str) -> None:
-    """Eight that begin at the same moment end with one full set of tables, and nobody waits for ever."""
-    async with asyncio.timeout(20):
-        await asyncio.gather(*(setup(database_url) for _ in range(8)))
-    async with await psycopg.AsyncConnection.connect(database_url) as connection:
-        rows = await (await connection.execute("SELECT v FROM checkpoint_migrations ORDER BY v")).fetchall()
-        invalid = await (await connection.execute("SELECT 1 FROM pg_index WHERE NOT indisvalid")).fetchall()
-    assert [v for (v,) in rows] == list(range(len(AsyncPostgresSaver.MIGRATIONS)))
-    assert invalid == []
-
-
-async def test_no_database_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_database_is_an_error_with_a_hint() -> None:
     """An address where nobody listens gives one clear error."""
-    monkeypatch.setattr(saver_module, "CONNECT_TIMEOUT_SECONDS", 2)
     with pytest.raises(DatabaseUnavailable, match="DATABASE_URL"):
         async with open_saver("postgresql://nobody@127.0.0.1:9/none"):
             pass
 
 
-async def test_models_survive_a_pause_between_processes(database_url: str) -> None:
+async def test_models_survive_a_pause_between_processes(migrated_database_url: str) -> None:
     """A graph that waits for a person goes on in a second saver with models that are equal."""
 
     def size(state: State) -> State:
@@ -89,16 +74,16 @@ async def test_models_survive_a_pause_between_processes(database_url: str) -> No
     builder.add_edge("size", "ask")
     builder.add_edge("ask", END)
     where = config()
-    async with open_saver(database_url) as saver:
+    async with open_saver(migrated_database_url) as saver:
         paused = await builder.compile(checkpointer=saver).ainvoke({"text": "Build"}, where)
         (question,) = paused["__interrupt__"]
-    async with open_saver(database_url) as saver:
+    async with open_saver(migrated_database_url) as saver:
         done = await builder.compile(checkpointer=saver).ainvoke(Command(resume={question.id: "yes"}), where)
     assert done["text"] == "yes"
     assert done["sized"] == Sized(request=Request(text="Build").digest(), size="small")
 
 
-async def test_a_strange_type_in_the_state_stops_the_run(database_url: str) -> None:
+async def test_a_strange_type_in_the_state_stops_the_run(migrated_database_url: str) -> None:
     """A node's unregistered model is refused when it is written, and the run says so."""
 
     class Stranger(Frozen):
@@ -107,31 +92,31 @@ async def test_a_strange_type_in_the_state_stops_the_run(database_url: str) -> N
     builder = StateGraph(State)
     builder.add_node("make", lambda state: {"value": [Stranger()]})
     builder.add_edge(START, "make")
-    async with open_saver(database_url) as saver:
+    async with open_saver(migrated_database_url) as saver:
         with pytest.raises(CheckpointRefused, match="Stranger"):
             await builder.compile(checkpointer=saver).ainvoke({}, config(), durability="sync")
 
 
 @pytest.mark.parametrize(
     "dirty",
-    ["a\x00b", "\ud800", math.nan, {"n": math.inf, "big": 2**70}, {"a\x00": 1}],
-    ids=["nul", "surrogate", "nan", "numbers", "key"],
+    ["a\x00b", "\ud800", {"n": math.inf, "big": 2**70}, {"a\x00": 1}],
+    ids=["nul", "surrogate", "numbers", "key"],
 )
-async def test_what_is_not_cleaned_does_not_fit(database_url: str, dirty: Any) -> None:
+async def test_what_is_not_cleaned_does_not_fit(migrated_database_url: str, dirty: Any) -> None:
     """Each kind of dirt fails somewhere when it is stored as it is: cleaning is not for show."""
     with pytest.raises((psycopg.Error, CheckpointRefused, UnicodeError)):
-        await store_everywhere(database_url, dirty)
+        await store_everywhere(migrated_database_url, dirty)
 
 
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(value=buried())
-async def test_what_is_cleaned_always_fits(database_url: str, value: Any) -> None:
+async def test_what_is_cleaned_always_fits(migrated_database_url: str, value: Any) -> None:
     """Whatever a model or tool answers can be checkpointed, stored as JSONB and TEXT, and read back."""
     clean = clean_json(value)
-    assert await store_everywhere(database_url, clean) == clean
+    assert await store_everywhere(migrated_database_url, clean) == clean
 
 
-async def store_everywhere(database_url: str, value: Any) -> Any:
+async def store_everywhere(migrated_database_url: str, value: Any) -> Any:
     """Store a value in each place that takes answers of models and tools; return the checkpoint's."""
     request = HumanRequest(kind="ask", name="n", value={"value": value}, value_digest=digest_of(value))
     call = {"name": "t", "args": {"value": value}, "id": "1"}
@@ -141,12 +126,12 @@ async def store_everywhere(database_url: str, value: Any) -> Any:
     builder.add_node("answer", lambda state: {"value": value, "text": text, "messages": messages})
     builder.add_edge(START, "answer")
     where = config()
-    async with open_saver(database_url) as saver:
+    async with open_saver(migrated_database_url) as saver:
         graph = builder.compile(checkpointer=saver)
         await graph.ainvoke({}, where, durability="sync")
         state = (await graph.aget_state(where)).values
         kept = saver.serde.loads_typed(saver.serde.dumps_typed(request))
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(migrated_database_url, autocommit=True) as connection:
         row = Jsonb(request.model_dump(mode="json"))
         await connection.execute("SELECT %s::jsonb, %s::text", [row, text])
     assert kept == request

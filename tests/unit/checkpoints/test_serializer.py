@@ -79,11 +79,11 @@ def test_a_planted_row_runs_code_in_the_stock_serializer_and_not_here(tmp_path: 
     assert not canary.exists()
 
 
-async def test_a_row_planted_in_the_database_is_refused(database_url: str, tmp_path: Path) -> None:
+async def test_a_row_planted_in_the_database_is_refused(migrated_database_url: str, tmp_path: Path) -> None:
     """Whoever can write to the table gets nothing executed by the saver that reads it."""
     canary = tmp_path / "canary"
     config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
-    async with open_saver(database_url) as saver:
+    async with open_saver(migrated_database_url) as saver:
         checkpoint: Any = {"v": 4, "id": "1", "ts": "2026-01-01T00:00:00+00:00", "updated_channels": None}
         checkpoint |= {
             "channel_values": {"value": [1]},
@@ -91,7 +91,9 @@ async def test_a_row_planted_in_the_database_is_refused(database_url: str, tmp_p
             "versions_seen": {},
         }
         await saver.aput(config, checkpoint, {}, {"value": "1"})
-        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        async with await psycopg.AsyncConnection.connect(
+            migrated_database_url, autocommit=True
+        ) as connection:
             await connection.execute("UPDATE checkpoint_blobs SET blob = %s", [attack(canary)])
         with pytest.raises(CheckpointRefused):
             await saver.aget_tuple(config)

@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from phoenix.cli.app import app
-from phoenix.cli.new import NewOptions, approvals_of, budget_of, launch_of, repository_of
+from phoenix.cli.new import GATES, NewOptions, approvals_of, budget_of, launch_of, repository_of
+from phoenix.domain.gates import BUDGET, MERGE, QUESTIONS
+from phoenix.engine.policy import LEVELS
 from phoenix.errors import BudgetInvalid, RepositoryUnreadable, SettingInvalid
 
 HEAVY = [
@@ -25,6 +27,8 @@ HEAVY = [
     "psycopg",
     "yaml",
     "structlog",
+    "httpx",
+    "fastapi",
 ]
 
 
@@ -44,7 +48,8 @@ def test_every_command_has_help(run: CliRunner) -> None:
     """One line each says what it does."""
     result = run.invoke(app, ["--help"])
     assert result.exit_code == 0
-    for name in ["demo", "new", "run", "resume", "list", "show", "graph", "approve", "doctor", "version"]:
+    names = "demo new run resume watch pause cancel worker up workers list show graph approve models doctor"
+    for name in [*names.split(), "version"]:
         assert f"\n  {name} " in result.output
 
 
@@ -137,11 +142,17 @@ def test_a_budget_may_be_written_with_its_sign() -> None:
     assert budget_of("") is None
 
 
-@pytest.mark.parametrize("text", ["", ",", "ask,spec", "auto,plan", "everything"])
-def test_a_policy_is_ask_auto_or_gates(text: str) -> None:
-    """Gates cannot be mixed with the words for all or none."""
+@pytest.mark.parametrize("text", ["", ",", "ask,spec", "auto,plan", "guarded,spec", "everything"])
+def test_a_policy_is_a_level_or_gates(text: str) -> None:
+    """Gates cannot be mixed with levels."""
     with pytest.raises(SettingInvalid):
         approvals_of(text, ("spec", "plan"))
+
+
+def test_the_command_line_knows_the_engines_levels_and_gates() -> None:
+    """It names them itself, so that `--help` imports nothing."""
+    for name in (*LEVELS, QUESTIONS, MERGE, BUDGET):
+        assert approvals_of(name, GATES) == name
 
 
 def test_gates_are_listed_without_spaces() -> None:

@@ -78,6 +78,7 @@ def test_a_machine_without_a_model_is_told_the_ways_to_give_one(
     checks = {c["name"]: c for c in found["checks"]}
     assert result.exit_code == 1
     assert [name for name, c in checks.items() if c["needed"] and not c["ok"]] == ["model"]
+    assert checks["memory"]["said"] == "Chroma answers, texts embedded by hashed-1"
     for way in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "Ollama", "make demo"):
         assert way in checks["model"]["hint"]
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from phoenix.delivery.branch import branch_name
-from phoenix.delivery.report import plain, report_json, report_markdown
+from phoenix.delivery.report import lessons_markdown, plain, report_json, report_markdown
+from phoenix.domain.approval import GateDecision, Vote
 from phoenix.domain.evidence import Build, CriterionEvidence, Evidence, SuiteResult, TestResult
+from phoenix.domain.lessons import Lesson, Lessons, Provenance
 from phoenix.domain.run import Usage
 from phoenix.domain.spec import Criterion, Requirement, Spec
 from phoenix.ports import Parcel
@@ -79,3 +85,40 @@ def test_the_json_holds_the_same_facts() -> None:
     assert data["branch"] == "b"
     assert data["evidence"]["criteria"][0]["holds"] is True
     assert data["usage"]["calls"] == 2
+
+
+def test_lessons_are_shown_as_data() -> None:
+    """Whatever a lesson says stays inside its fence, beside where it was seen."""
+    origin = Provenance(project=UUID(int=1), commit=COMMIT, agent="retrospect", tasks=["T1"], criteria=["C2"])
+    lesson = Lesson(kind="snippet", text="Run\n```\n# not a heading\n```", tags=["git"], provenance=origin)
+    text = lessons_markdown(Lessons(delivery=DIGEST, items=[lesson]))
+    assert "## snippet (git)\n\n````text\nRun\n```\n# not a heading\n```\n````\n\nSeen in T1, C2." in text
+
+
+def test_the_report_says_who_decided_and_why() -> None:
+    """Also where nobody was asked, or nobody decided in time; foreign text is no markup."""
+    at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    votes = [
+        Vote(voter=f"{name}@example.org", verdict="approve", reason=why, value_digest=DIGEST, at=at)
+        for name, why in (("ada", "Fine."), ("bob", ""))
+    ]
+    common: dict[str, Any] = {"value_digest": DIGEST, "at": at}
+    made = parcel()
+    decisions = [
+        GateDecision(gate="spec", verdict="approve", by="policy", how="policy", **common),
+        GateDecision(gate="plan", verdict="approve", by="bob@example.org", votes=votes, **common),
+        GateDecision(
+            gate="delivery", verdict="reject", by="deadline", how="deadline", reason="L|ate", **common
+        ),
+    ]
+    evidence = made.evidence.model_copy(update={"decisions": decisions})
+    text = report_markdown(replace(made, evidence=evidence), branch="b")
+    for line in (
+        "- spec: approve by the policy, nobody was asked, 2026-01-02 03:04 UTC",
+        "- plan: approve by bob@example.org, 2026-01-02 03:04 UTC",
+        "    - ada@example.org: approve: Fine.",
+        "    - bob@example.org: approve",
+        "- delivery: reject by the deadline, nobody decided in time, 2026-01-02 03:04 UTC: L\\|ate",
+    ):
+        assert f"\n{line}\n" in text, line
+    assert "## Decisions" not in report_markdown(made, branch="b")

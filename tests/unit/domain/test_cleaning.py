@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phoenix.domain.cleaning import MAX_DEPTH, TOO_DEEP, clean_json, clean_text
+from phoenix.domain.cleaning import MAX_DEPTH, TOO_DEEP, clean_dump, clean_json, clean_text
 
 plain_text = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
 plain_json = st.recursive(
@@ -25,8 +26,9 @@ plain_json = st.recursive(
 
 @given(plain_json)
 def test_a_clean_value_is_kept(value: Any) -> None:
-    """What every store can hold comes back equal."""
+    """What every store can hold comes back equal, and so does its text."""
     assert clean_json(value) == value
+    assert json.loads(clean_dump(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -48,8 +50,9 @@ def test_a_clean_value_is_kept(value: Any) -> None:
     ],
 )
 def test_unfit_values_are_replaced(dirty: Any, clean: Any) -> None:
-    """Each kind of unfit value has one replacement."""
+    """Each kind of unfit value has one replacement, in text too, wherever it stands."""
     assert clean_json(dirty) == clean
+    assert json.loads(clean_dump({"a": [dirty]})) == {"a": [clean]}
 
 
 def test_very_long_integers_do_not_fail() -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from phoenix.domain.approval import Decision, HumanRequest
 from phoenix.domain.frozen import digest_of
+from phoenix.domain.gates import GateRule
 from phoenix.domain.project import Answers, Question, Questions
-from phoenix.engine.policy import asks, decision_of_policy, defaults
+from phoenix.domain.work import MergeRequest
+from phoenix.engine.policy import asks, decision_of_deadline, decision_of_policy, defaults
 from phoenix.errors import SettingInvalid
 
 
@@ -33,10 +35,56 @@ def test_a_project_says_which_gates_ask(approvals: str, gate: str, asked: bool) 
     assert asks(approvals, gate) is asked
 
 
-def test_a_list_without_gates_is_refused() -> None:
-    """Commas alone name nothing."""
+@pytest.mark.parametrize(
+    ("level", "asked"),
+    [
+        ("manual", {"questions", "spec", "merge", "settled", "budget", "other"}),
+        ("ask", {"questions", "spec", "budget", "other"}),
+        ("guarded", {"spec", "settled", "budget", "other"}),
+        ("auto", set()),
+        ("merge,spec", {"spec", "merge", "settled"}),
+    ],
+)
+def test_each_level_asks_at_its_gates(level: str, asked: set[str]) -> None:
+    """`settled` is a merge that an agent had to settle; a gate that no level knows is asked at."""
+
+    def is_asked(gate: str) -> bool:
+        commit = "a" * 40
+        merge = MergeRequest(task="T1", title="t", head=commit, commit=commit, resolved=gate == "settled")
+        value = merge.model_dump(mode="json") if gate in ("merge", "settled") else {}
+        kind: Any = "ask" if gate == "questions" else "approve"
+        return asks(level, gate.replace("settled", "merge"), kind=kind, value=value)
+
+    gates = ("questions", "spec", "merge", "settled", "budget", "other")
+    assert {gate for gate in gates if is_asked(gate)} == asked
+
+
+@pytest.mark.parametrize("level", ["manual", "ask", "guarded"])
+@pytest.mark.parametrize("gate", ["merge", "questions"])
+def test_a_gate_of_ones_own_with_a_known_name_is_asked_at(level: str, gate: str) -> None:
+    """What is decided there is not what Phoenix's own gate of that name passes."""
+    assert decision_of_policy(level, request(gate, value={"resolved": False, "x": 1})) is None
+
+
+def test_questions_of_another_kind_have_no_defaults() -> None:
+    """They wait for a person, whatever the level."""
+    asked = request("questions", "ask", value={"text": "Colour?"}, verdicts=["respond"])
+    assert decision_of_policy("auto", asked) is None
+
+
+def test_a_rule_that_says_whether_to_ask_goes_before_the_level() -> None:
+    """And a fixed one asks at every level, unless it says otherwise itself."""
+    assert asks("auto", "spec", rule=GateRule(ask=True)) is True
+    assert asks("manual", "spec", rule=GateRule(ask=False)) is False
+    assert asks("auto", "spec", rule=GateRule(fixed=True)) is True
+    assert asks("auto", "spec", rule=GateRule(fixed=True, ask=False)) is False
+
+
+@pytest.mark.parametrize("wrong", [" ,", "auto,spec", ""])
+def test_a_list_without_gates_is_refused(wrong: str) -> None:
+    """Commas alone name nothing, and a level is no gate."""
     with pytest.raises(SettingInvalid):
-        asks(" ,", "spec")
+        asks(wrong, "spec")
 
 
 def test_a_gate_that_does_not_ask_is_approved() -> None:
@@ -80,3 +128,36 @@ def test_a_question_without_defaults_needs_a_person() -> None:
     """Nothing is invented."""
     assert defaults(request("colour", "ask", verdicts=["respond"])) is None
     assert decision_of_policy("auto", request("colour", "ask", verdicts=["respond"])) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdicts", "rule", "verdict"),
+    [
+        ("approve", ["approve", "reject"], {}, None),
+        ("approve", ["approve", "reject"], {"when_over": "approve"}, "approve"),
+        ("approve", ["approve", "reject"], {"when_over": "reject"}, "reject"),
+        ("approve", ["approve", "reject"], {"when_over": "defaults"}, None),
+        ("approve", ["approve"], {"when_over": "reject"}, None),
+        ("ask", ["respond", "approve"], {}, "approve"),
+        ("ask", ["respond", "approve"], {"when_over": "defaults"}, "approve"),
+        ("ask", ["respond", "approve"], {"when_over": "reject"}, None),
+        ("ask", ["respond"], {}, None),
+    ],
+)
+def test_a_deadline_decides_what_the_rule_says_and_the_request_takes(
+    kind: Any, verdicts: list[Any], rule: dict[str, Any], verdict: str | None
+) -> None:
+    """What does not fit is not decided: it waits for a person."""
+    given = GateRule(deadline_seconds=5, **rule)
+    decision = decision_of_deadline(request("colour", kind, verdicts=verdicts), given)
+    assert (decision and decision.verdict) == verdict
+
+
+def test_a_tool_call_is_never_let_pass_by_itself() -> None:
+    """Only rules let a call pass: without people it is rejected, with them it is theirs."""
+    call = request("tool", value={"call": "sha256:1", "tool": "bash", "arguments": {"command": "make"}})
+    decided = decision_of_policy("auto", call)
+    assert decided is not None
+    assert decided.verdict == "reject"
+    assert decision_of_policy("ask", call) is None
+    assert decision_of_policy("spec,plan", call) is None

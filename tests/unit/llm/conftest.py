@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from phoenix.domain.budget import Budget
+from phoenix.llm.budget import MemoryBudgets
 from phoenix.llm.calls import Backend
-from phoenix.llm.gateway import Patience
 from phoenix.llm.models import ProjectModels
+from phoenix.llm.patience import Patience
 from phoenix.llm.providers import ProviderModel, open_provider
 from phoenix.llm.recording import Recorder
 from phoenix.llm.usage import MemoryUsage
@@ -59,9 +61,9 @@ def open_over(usage: MemoryUsage, events: Heard) -> Open:
         record: Path | None = None,
     ) -> ProjectModels:
         recorder = Recorder(record, model=backend.name) if record else None
-        limit = Decimal(budget) if budget else None
+        budgets = MemoryBudgets(usage, Budget(usd=Decimal(budget))) if budget else None
         return ProjectModels(
-            backend, usage=usage, events=events, budget=limit, recorder=recorder, patience=patience
+            backend, usage=usage, events=events, budgets=budgets, recorder=recorder, patience=patience
         )
 
     return over

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from phoenix.llm.gateway import Patience
 from phoenix.llm.models import ProjectModels
+from phoenix.llm.patience import Patience
 
 Open = Callable[..., ProjectModels]
 KEY = "sk-a-very-secret-key-0123456789"

@@ -24,7 +24,17 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     hang: bool = False
     cut: int | None = None
+    stalls: int | None = None
+    """Sends so many pieces of a stream, and then nothing more."""
+    step: int = 7
+    """Characters in a piece of a stream."""
+    raw: bytes | None = None
+    """A stream's events as they are sent."""
+    drip_seconds: float = 0.0
+    """Between the pieces of a stream."""
     usage: tuple[int, int] = (100, 20)
+    cached: int = 0
+    """Tokens of the input that were in the provider's cache."""
 
     def payload(self) -> Any:
         if self.body is not None:
@@ -39,14 +49,47 @@ class Reply:
             ]
         finish = self.finish or ("tool_calls" if self.calls else "stop")
         read, written = self.usage
+        usage: dict[str, Any] = {"prompt_tokens": read, "completion_tokens": written}
+        usage["total_tokens"] = read + written
+        if self.cached:
+            usage["prompt_tokens_details"] = {"cached_tokens": self.cached}
         return {
             "id": "chatcmpl-1",
             "object": "chat.completion",
             "created": 1,
             "model": "test",
             "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-            "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written},
+            "usage": usage,
         }
+
+    def pieces(self) -> list[bytes]:
+        """Return the answer as the events of a stream."""
+        if self.raw is not None:
+            return [self.raw]
+        whole = self.payload()
+        if self.body is not None:
+            return [f"data: {json.dumps(whole)}\n\n".encode(), b"data: [DONE]\n\n"]
+        (choice,) = whole["choices"]
+        message, finish = choice["message"], choice["finish_reason"]
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+        if message.get("refusal"):
+            deltas.append({"refusal": message["refusal"]})
+        text = message["content"] or ""
+        deltas += [{"content": text[at : at + self.step]} for at in range(0, len(text), self.step)]
+        for index, call in enumerate(message.get("tool_calls", ())):
+            raw = call["function"]["arguments"]
+            begin = {"name": call["function"]["name"], "arguments": ""}
+            deltas.append({"tool_calls": [{"index": index, **call, "function": begin}]})
+            for at in range(0, len(raw), self.step):
+                more = {"index": index, "function": {"arguments": raw[at : at + self.step]}}
+                deltas.append({"tool_calls": [more]})
+        head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "test"}
+        events: list[dict[str, Any]] = [
+            {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
+        ]
+        events.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+        events.append({**head, "choices": [], "usage": whole["usage"]})
+        return [*(f"data: {json.dumps(event)}\n\n".encode() for event in events), b"data: [DONE]\n\n"]
 
 
 def error(status: int, message: str = "simulated", code: str | None = None, **headers: str) -> Reply:
@@ -66,6 +109,8 @@ class Server:
         self.headers: list[dict[str, str]] = []
         self.models: list[str] | None = ["test"]
         self.url = ""
+        self.streams = True
+        """Answer in pieces where that is asked for; without it in one piece all the same."""
         self.refuse = False
         """Refuse the key when /models is asked."""
 
@@ -90,13 +135,31 @@ class Server:
             await self._send(writer, Reply(status=status, body={key: rows}))
             return
         self.requests.append(json.loads(body))
+        asked = self.requests[-1]
         if self.choose is not None:
-            await self._send(writer, self.choose(self.requests[-1]))
-            return
-        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+            reply = self.choose(asked)
+        else:
+            reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if reply.hang:
             await asyncio.sleep(3600)
-        await self._send(writer, reply)
+        if self.streams and asked.get("stream") and reply.status == 200:
+            await self._stream(writer, reply)
+        else:
+            await self._send(writer, reply)
+
+    async def _stream(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
+        lines = ["HTTP/1.1 200 X", "Content-Type: text/event-stream", "Connection: close", "", ""]
+        writer.write("\r\n".join(lines).encode())
+        left = reply.cut
+        for number, piece in enumerate(reply.pieces()):
+            if number == reply.stalls:
+                await asyncio.sleep(3600)
+            writer.write(piece[:left])
+            await writer.drain()
+            if left is not None:
+                left = max(0, left - len(piece))
+            if reply.drip_seconds:
+                await asyncio.sleep(reply.drip_seconds)
 
     async def _send(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
         data = json.dumps(reply.payload()).encode()

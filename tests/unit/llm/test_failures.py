@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
 from typing import Any
 
 import httpx
@@ -109,6 +111,10 @@ def test_what_looks_like_a_key_is_not_repeated() -> None:
     [
         ({"retry-after": "2"}, 2.0),
         ({"retry-after-ms": "250"}, 0.25),
+        ({"x-ms-retry-after-ms": "40", "retry-after": "1"}, 0.04),
+        ({"retry-after": "250ms"}, 0.25),
+        ({"retry-after": "1.5 s"}, 1.5),
+        ({"retry-after": "-3"}, 0.0),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
@@ -120,3 +126,39 @@ def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: flo
     response = httpx2.Response(429, headers=headers, request=httpx2.Request("POST", "http://x"))
     failure = translate(openai.RateLimitError("slow", response=response, body=None), "openai:test")
     assert failure.after == seconds
+
+
+def test_a_date_to_come_is_waited_for() -> None:
+    """As long as it is away."""
+    headers = {"retry-after": formatdate(time.time() + 90, usegmt=True)}
+    response = httpx2.Response(503, headers=headers, request=httpx2.Request("POST", "http://x"))
+    failure = translate(openai.InternalServerError("slow", response=response, body=None), "openai:test")
+    assert failure.after is not None
+    assert 80 < failure.after <= 90
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "again", "elsewhere", "sick"),
+    [
+        (400, "unknown parameter", False, False, False),
+        (400, "maximum context length is 8192", False, True, False),
+        (400, "content_policy", False, False, False),
+        (401, "bad key", False, False, False),
+        (403, "not allowed", False, False, False),
+        (404, "no such model", False, True, False),
+        (408, "timeout", True, True, True),
+        (409, "conflict", True, True, False),
+        (429, "slow down", True, True, False),
+        (429, "insufficient_quota", False, True, False),
+        (500, "broke", True, True, True),
+        (502, "bad gateway", True, True, True),
+        (503, "away", True, True, True),
+        (529, "overloaded", True, True, True),
+    ],
+)
+def test_a_failure_says_what_to_do(status: int, text: str, again: bool, elsewhere: bool, sick: bool) -> None:
+    """Whether the same model may try again, another may answer, and the provider is broken."""
+    response = httpx2.Response(status, request=httpx2.Request("POST", "http://x"))
+    failure = translate(openai.APIStatusError(text, response=response, body=None), "openai:test")
+    assert (failure.again, failure.elsewhere, failure.sick) == (again, elsewhere, sick)
+    assert failure.too_long == ("maximum context" in text)

@@ -19,7 +19,7 @@ from phoenix.errors import (
     ModelUnavailable,
     ModelUnknown,
 )
-from phoenix.llm.gateway import Patience
+from phoenix.llm.patience import Patience
 from phoenix.llm.providers import ProviderModel
 from phoenix.llm.usage import MemoryUsage
 from phoenix.ports import Caller
@@ -104,30 +104,38 @@ async def test_a_passing_fault_is_retried(
     fault: Reply, server: Server, provider: ProviderModel, open_over: Open, events: Heard
 ) -> None:
     """One fault costs one retry, which is told."""
-    server.replies = [fault, Reply("done")]
-    answer = await open_over(provider).chat(CODER).ainvoke("hi")
+    server.replies = [Reply("first"), fault, Reply("done")]
+    chat = open_over(provider).chat(CODER)
+    await chat.ainvoke("hello")
+    answer = await chat.ainvoke("hi")
     assert answer.text == "done"
-    assert len(server.requests) == 2
+    assert len(server.requests) == 3
     assert len(events.of("model_retried")) == 1
 
 
 @pytest.mark.parametrize(
-    ("fault", "expected"),
+    ("fault", "expected", "attempts"),
     [
-        (error(429), ModelRateLimited),
-        (error(503), ModelUnavailable),
-        (Reply("", finish="length"), ModelUnavailable),
+        (error(429), ModelRateLimited, 6),
+        (error(503, "it burns"), ModelUnavailable, 5),
+        (Reply("", finish="length"), ModelUnavailable, 6),
     ],
     ids=["429", "503", "length"],
 )
-async def test_a_lasting_fault_ends_after_four_attempts(
-    fault: Reply, expected: type[ModelError], server: Server, provider: ProviderModel, open_over: Open
+async def test_a_lasting_fault_ends_after_six_attempts(
+    fault: Reply,
+    expected: type[ModelError],
+    attempts: int,
+    server: Server,
+    provider: ProviderModel,
+    open_over: Open,
 ) -> None:
-    """The fourth failure is what the caller sees."""
+    """The last failure is what the caller sees, also where a broken provider is then left alone."""
     server.replies = [fault]
-    with pytest.raises(expected):
+    with pytest.raises(expected) as caught:
         await open_over(provider).chat(CODER).ainvoke("hi")
-    assert len(server.requests) == 4
+    assert len(server.requests) == attempts
+    assert "left alone" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain.agents import create_agent
@@ -14,7 +16,9 @@ from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 from langchain_core.tools import BaseTool, tool
 
 from phoenix.domain.frozen import Frozen
-from phoenix.errors import ModelUnknown, RecordingMismatch, RecordingMissing, SettingInvalid
+from phoenix.errors import ModelRejected, ModelUnknown, RecordingMismatch, RecordingMissing, SettingInvalid
+from phoenix.llm.calls import ModelAnswer, ModelRequest, OutputSchema, ToolLike
+from phoenix.llm.failures import CallFailed
 from phoenix.llm.models import ProjectModels
 from phoenix.llm.recording import RecordedModel, Recorder, read_recording
 from phoenix.llm.scripted import Line, Say, ScriptedModel
@@ -245,3 +249,33 @@ def test_recording_never_writes_into_a_foreign_file(tmp_path: Path) -> None:
     with pytest.raises(SettingInvalid, match="is not a recording"):
         Recorder(path, model="openai:x")
     assert path.read_text() == "dear diary"
+
+
+class TextOnly(ScriptedModel):
+    """A provider that knows neither schemas nor tools: answers come in the text tier."""
+
+    def tool_options(self, tools: Sequence[ToolLike], **choices: Any) -> dict[str, Any]:
+        return {"tools": "refused"}
+
+    def schema_options(self, schema: OutputSchema) -> dict[str, Any] | None:
+        return None
+
+    async def answer(self, request: ModelRequest) -> ModelAnswer:
+        if request.options:
+            raise CallFailed(ModelRejected())
+        return await super().answer(request)
+
+
+async def test_an_answer_of_the_text_tier_is_found_again(
+    tmp_path: Path, open_over: Open, events: Heard
+) -> None:
+    """A replay asks without the schema's text that the provider needed, and it is the same call."""
+    path = tmp_path / "run.jsonl"
+    question = [HumanMessage("Is it?")]
+    model = TextOnly({"review": ['{"ok": true}']})
+    first = await open_over(model, record=path).structured(Caller("review"), question, Verdict)
+    assert [m.type for m in model.requests[-1].messages] == ["human", "human"]
+    again = await open_over(replaying(path)).structured(Caller("review"), question, Verdict)
+    assert (first.ok, again.ok) == (True, True)
+    assert events.of("recording_prompt_changed") == []
+    assert [e["tier"] for e in events.of("structured_answered")] == ["text", "schema"]

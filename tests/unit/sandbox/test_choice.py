@@ -87,7 +87,7 @@ async def test_a_bubblewrap_that_prints_success_without_starting_is_not_believed
 
 def test_docker_gets_no_network_and_no_rights(tmp_path: Path) -> None:
     """The container's arguments close what docker leaves open by default."""
-    from phoenix.ports import Limits
+    from phoenix.domain.execution import Limits
 
     sandbox = DockerSandboxes().open(tmp_path, read_only=True)
     argv = sandbox.arguments("name", Limits(processes=7), {"A": "b c"})

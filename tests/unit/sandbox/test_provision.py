@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from phoenix.domain.execution import Environment
 from phoenix.errors import ProvisionFailed
-from phoenix.ports import Environment, Sandbox
+from phoenix.ports import Sandbox
 from phoenix.sandbox.bubblewrap import BubblewrapSandboxes
 from phoenix.sandbox.provision import HARNESS, WheelProvisioner
 

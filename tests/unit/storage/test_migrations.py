@@ -13,9 +13,11 @@ from sqlalchemy import Connection, text
 from phoenix.errors import DatabaseUnavailable
 from phoenix.storage.database import connect
 from phoenix.storage.migrate import downgrade, upgrade
-from phoenix.storage.tables import metadata
+from phoenix.storage.tables_identity import users
+from phoenix.storage.tables_memory import memories
+from phoenix.storage.tables_webhooks import webhooks
 
-FOREIGN = ("procrastinate_", "checkpoint", "alembic_version", "phoenix_jobs_")
+FOREIGN = ("procrastinate_", "checkpoint", "alembic_version", "phoenix_schema", "phoenix_jobs_")
 
 
 async def relations(url: str) -> set[str]:
@@ -39,7 +41,8 @@ def differences(connection: Connection) -> list[Any]:
         return not (name or "").startswith(FOREIGN)
 
     context = MigrationContext.configure(connection, opts={"include_object": ours, "compare_type": True})
-    return list(compare_metadata(context, metadata))
+    assert webhooks.metadata is users.metadata is memories.metadata
+    return list(compare_metadata(context, users.metadata))
 
 
 async def test_up_down_up_leaves_the_same_schema(database_url: str) -> None:

@@ -292,3 +292,32 @@ async def test_hard_links_become_plain_files(workspace: GitWorkspace) -> None:
     await tree.restore(await tree.snapshot())
     (tree.path / "a").write_text("2")
     assert (tree.path / "b").read_text() == "1"
+
+
+async def test_nothing_planted_in_the_projects_own_repository_acts(
+    workspace: GitWorkspace, trap: Trap, git: RunGit
+) -> None:
+    """Hooks and configuration there are nobody's wish: files are kept whole, and no program runs."""
+    base = await workspace.prepare(None)
+    own = workspace.repository
+    hook = own / "hooks" / "reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(Path(trap.program("hook")).read_text())
+    hook.chmod(0o755)
+    ignored, attributes = trap.folder / "ignored", trap.folder / "attributes"
+    ignored.write_text("*.py\n")
+    attributes.write_text("* merge=evil\n")
+    git(own, "config", "core.excludesFile", str(ignored))
+    git(own, "config", "core.attributesFile", str(attributes))
+    git(own, "config", "merge.evil.driver", trap.program("driver"))
+    trap.fired()
+    commits = []
+    for name, text in (("one", "a\nb\nc\n"), ("two", "x\nb\ny\n")):
+        tree = await workspace.worktree(name, base)
+        (tree.path / "app.py").write_text(text)
+        commits.append(await workspace.commit(name, message=name, parents=[base]))
+        assert await workspace.read(commits[-1], "app.py") == text.encode()
+    merged = await workspace.merge(commits[0], commits[1], message="Merge")
+    assert merged.conflicts == ("app.py",)
+    await workspace.branch("phoenix/done", commits[0])
+    assert trap.fired() == set()
