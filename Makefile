@@ -7,7 +7,7 @@ TESTS ?= tests
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types imports security docs lock clean
+.PHONY: help setup demo test chaos fuzz check format lint types imports security docs lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,12 @@ demo: setup ## Run the bundled project from requirement to delivered branch; no 
 
 test: setup ## Run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+chaos: setup ## Kill workers and databases at thousands of points, and see that nothing is lost (half an hour)
+	@$(BIN)/python -m tests.chaos.run
+
+fuzz: setup ## Send the HTTP service 20,000 generated requests and more (half an hour)
+	@$(BIN)/python benchmarks/api_fuzz.py
 
 check: setup lint types imports security docs ## The gate: format, lint, types, imports, security, docs
 
@@ -54,7 +60,7 @@ docs: setup ## Build the documentation, strictly
 lock: ## Lock the dependencies and export the requirements (needs Poetry 2 with its export plugin)
 	poetry lock
 	poetry export -o requirements/runtime.txt
-	poetry export --with dev,docs -o requirements/dev.txt
+	poetry export --with dev,docs -E anthropic -E kubernetes -o requirements/dev.txt
 
 clean: ## Remove what was made
 	rm -rf $(VENV) site .mypy_cache .ruff_cache .hypothesis
