@@ -56,6 +56,8 @@ from phoenix.storage import migrate
 from phoenix.storage.bounded import connect_bounded
 from phoenix.storage.circuits import CircuitRows
 from phoenix.storage.database import connect, conninfo, parse_url
+from phoenix.storage.deliveries import DueDeliveries
+from phoenix.storage.direct import Direct
 from phoenix.storage.embedded import EmbeddedPostgres
 from phoenix.storage.events import EventRows
 from phoenix.tools.rule_files import default_rules, parse_rules
@@ -151,7 +153,9 @@ async def open_system(
             repositories=repositories,
             options=_worker_options(settings, queues),
             rules=service_rules(settings),
-            beside=Courier(rows, Poster(Allowed(settings.webhook_allow))).running,
+            beside=Courier(
+                rows, Poster(Allowed(settings.webhook_allow)), is_due=DueDeliveries(Direct(queue))
+            ).running,
         )
         upkeep = Upkeep(
             database=rows,
