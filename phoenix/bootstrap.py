@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
+from procrastinate import App
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from phoenix.checkpoints.saver import open_saver
@@ -153,9 +154,7 @@ async def open_system(
             repositories=repositories,
             options=_worker_options(settings, queues),
             rules=service_rules(settings),
-            beside=Courier(
-                rows, Poster(Allowed(settings.webhook_allow)), is_due=DueDeliveries(Direct(queue))
-            ).running,
+            beside=_courier(settings, rows, queue).running,
         )
         upkeep = Upkeep(
             database=rows,
@@ -170,6 +169,11 @@ async def open_system(
         upkeep.schedule()
         parts = (upkeep, sandboxes.kind, database, rows, shop.memories, shop.traffic)
         yield System(settings, engine, settings.home, *parts)
+
+
+def _courier(settings: Settings, rows: AsyncEngine, queue: App) -> Courier:
+    poster = Poster(Allowed(settings.webhook_allow))
+    return Courier(rows, poster, is_due=DueDeliveries(Direct(queue)))
 
 
 async def _shop(
