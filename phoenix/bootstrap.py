@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -58,6 +59,7 @@ from phoenix.storage.circuits import CircuitRows
 from phoenix.storage.database import connect, conninfo, parse_url
 from phoenix.storage.embedded import EmbeddedPostgres
 from phoenix.storage.events import EventRows
+from phoenix.telemetry.redaction import KNOWN
 from phoenix.tools.rule_files import default_rules, parse_rules
 from phoenix.workflows.develop import develop
 from phoenix.workflows.merging import merge
@@ -278,8 +280,15 @@ class _Nothing:
 
 def _prepare(settings: Settings, *, to_work: bool) -> None:
     """Find what is wrong with the settings before anything is opened, and make the data folder."""
+    learn_secrets(settings)
     prices_of(settings)
     make_home(settings, to_work=to_work)
+
+
+def learn_secrets(settings: Settings) -> None:
+    """Have all secrets of settings and environment masked from now on."""
+    KNOWN.add_settings(settings)
+    KNOWN.add_environment(os.environ)
 
 
 def make_home(settings: Settings, *, to_work: bool = False) -> None:
@@ -328,6 +337,7 @@ async def migrate_database(
     Raises:
         SchemaTooNew, SchemaInUse, NotFound, DatabaseUnavailable: why it is not done.
     """
+    learn_secrets(settings)
     make_home(settings)
     async with AsyncExitStack() as stack:
         url, _ = await _database(settings, stack)

@@ -37,7 +37,9 @@ from phoenix.errors import (
 from phoenix.flow.failure import step_of
 from phoenix.ports import Ports
 from phoenix.storage.runs import PendingInterrupt
+from phoenix.telemetry import context
 from phoenix.telemetry.metrics import QUEUE_SECONDS, RUN_SECONDS
+from phoenix.telemetry.redaction import mask_line
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -120,8 +122,9 @@ class Advance:
         self.running[run.id] = hand
         self._on_threads[run.thread_id] = taken
         began = time.monotonic()
-        about = {"project_id": str(run.project_id), "run_id": str(run.id), "attempt": run.attempt}
-        with structlog.contextvars.bound_contextvars(**about):
+        organisation = taken.project.organisation_id
+        about = {"organisation_id": str(organisation), "project_id": str(run.project_id)}
+        with context.bound(**about, run_id=str(run.id), task=run.key, attempt=run.attempt):
             log.info("run_taken", flow=run.flow, key=run.key)
             if run.queued_at is not None and run.taken_at is not None:
                 QUEUE_SECONDS.labels(run.queue).observe((run.taken_at - run.queued_at).total_seconds())
@@ -330,8 +333,8 @@ def error_of(error: BaseException) -> RunError:
     """Return an error as a run's row holds it."""
     step = step_of(error)
     if isinstance(error, PhoenixError):
-        return RunError(code=error.code, category=error.category, message=str(error), step=step)
-    message = str(error).strip() or "no message"
+        return RunError(code=error.code, category=error.category, message=mask_line(str(error)), step=step)
+    message = mask_line(str(error).strip()) or "no message"
     return RunError(
         code="unexpected", category="permanent", message=f"{type(error).__name__}: {message}", step=step
     )
