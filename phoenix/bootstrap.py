@@ -60,6 +60,7 @@ from phoenix.storage.database import connect, conninfo, parse_url
 from phoenix.storage.embedded import EmbeddedPostgres
 from phoenix.storage.events import EventRows
 from phoenix.telemetry.redaction import KNOWN
+from phoenix.telemetry.sentry import reporting
 from phoenix.tools.rule_files import default_rules, parse_rules
 from phoenix.workflows.develop import develop
 from phoenix.workflows.merging import merge
@@ -128,6 +129,7 @@ async def open_system(
     """
     _prepare(settings, to_work=execution)
     async with AsyncExitStack() as stack:
+        stack.enter_context(reporting(settings.sentry_dsn))
         sandboxes = await _sandboxes(settings, stack) if execution else _Nothing()
         url, database = await _database(settings, stack)
         if settings.auto_migrate:

@@ -138,6 +138,8 @@ class Settings(BaseSettings):
     """`auto`: OpenAI's where only its key is set, MiniLM where its files are, else hashed words."""
     chroma_url: str = Field(default="", pattern=r"^(https?://[^\s/@]+/?)?$")
     """A Chroma server, such as http://chroma:8000; without it the embedded one in `home` is used."""
+    sentry_dsn: SecretStr | None = None
+    """Where errors that nobody foresaw are sent; it needs the extra `sentry`."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     log_format: Literal["auto", "text", "json"] = "auto"
     """`auto`: text at a terminal, else JSON."""

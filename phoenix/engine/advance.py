@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -51,7 +50,6 @@ log = structlog.get_logger(__name__)
 DATABASE_PAUSE_SECONDS = 1.0
 INTERRUPT = "__interrupt__"
 """LangGraph's key of interrupts among the values of a stream."""
-TRACEBACK_FRAMES = 12
 
 
 @dataclass
@@ -325,8 +323,8 @@ def log_failure(error: Exception) -> None:
     if isinstance(error, PhoenixError):
         log.info("run_failed", step=step_of(error), error=error.code, message=error.message)
         return
-    text = "".join(traceback.format_exception(error, limit=-TRACEBACK_FRAMES))
-    log.warning("run_failed", step=step_of(error), error=type(error).__name__, traceback=text)
+    # One message reports it to who runs a command: as a warning it is for those who asked for logs.
+    log.warning("run_failed", step=step_of(error), error=type(error).__name__, exc_info=error)
 
 
 def error_of(error: BaseException) -> RunError:
