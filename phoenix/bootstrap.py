@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -61,6 +62,8 @@ from phoenix.storage.deliveries import DueDeliveries
 from phoenix.storage.direct import Direct
 from phoenix.storage.embedded import EmbeddedPostgres
 from phoenix.storage.events import EventRows
+from phoenix.telemetry.redaction import KNOWN
+from phoenix.telemetry.sentry import reporting
 from phoenix.tools.rule_files import default_rules, parse_rules
 from phoenix.workflows.develop import develop
 from phoenix.workflows.merging import merge
@@ -129,6 +132,7 @@ async def open_system(
     """
     _prepare(settings, to_work=execution)
     async with AsyncExitStack() as stack:
+        stack.enter_context(reporting(settings.sentry_dsn))
         sandboxes = await _sandboxes(settings, stack) if execution else _Nothing()
         url, database = await _database(settings, stack)
         if settings.auto_migrate:
@@ -286,8 +290,15 @@ class _Nothing:
 
 def _prepare(settings: Settings, *, to_work: bool) -> None:
     """Find what is wrong with the settings before anything is opened, and make the data folder."""
+    learn_secrets(settings)
     prices_of(settings)
     make_home(settings, to_work=to_work)
+
+
+def learn_secrets(settings: Settings) -> None:
+    """Have all secrets of settings and environment masked from now on."""
+    KNOWN.add_settings(settings)
+    KNOWN.add_environment(os.environ)
 
 
 def make_home(settings: Settings, *, to_work: bool = False) -> None:
@@ -336,6 +347,7 @@ async def migrate_database(
     Raises:
         SchemaTooNew, SchemaInUse, NotFound, DatabaseUnavailable: why it is not done.
     """
+    learn_secrets(settings)
     make_home(settings)
     async with AsyncExitStack() as stack:
         url, _ = await _database(settings, stack)

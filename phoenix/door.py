@@ -29,6 +29,7 @@ from phoenix.shop import find_model, is_choice
 from phoenix.storage import organisations
 from phoenix.storage.database import transaction
 from phoenix.storage.signing import stored_keys
+from phoenix.telemetry.redaction import know
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ async def open_door(
     async def keys() -> SigningKeys:
         async with transaction(rows) as connection:
             found = await stored_keys(connection)
+        know(*found.secrets.values())
         return SigningKeys(found.current, found.secrets)
 
     redis = settings.redis_url.get_secret_value() if settings.redis_url and not local else None

@@ -138,8 +138,11 @@ class Settings(BaseSettings):
     """`auto`: OpenAI's where only its key is set, MiniLM where its files are, else hashed words."""
     chroma_url: str = Field(default="", pattern=r"^(https?://[^\s/@]+/?)?$")
     """A Chroma server, such as http://chroma:8000; without it the embedded one in `home` is used."""
+    sentry_dsn: SecretStr | None = None
+    """Where errors that nobody foresaw are sent; it needs the extra `sentry`."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
-    log_format: Literal["text", "json"] = "text"
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """`auto`: text at a terminal, else JSON."""
 
     @field_validator("route_limits")
     @classmethod
@@ -166,7 +169,8 @@ def load_settings() -> Settings:
     known = {
         f"PHOENIX_{name.upper()}" for name, info in Settings.model_fields.items() if not info.validation_alias
     }
-    foreign = ("PHOENIX_TEST_DATABASE_URL",)  # the tests' own
+    # The tests' own, and what a process of Phoenix tells those that it starts.
+    foreign = ("PHOENIX_TEST_DATABASE_URL", "PHOENIX_LOG_CONTEXT")
     unknown = sorted(n for n in os.environ if n.startswith("PHOENIX_") and n not in {*known, *foreign})
     if unknown:
         raise SettingInvalid(

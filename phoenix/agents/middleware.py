@@ -16,6 +16,7 @@ from phoenix.agents.desk import WRITERS, Desk
 from phoenix.agents.messages import messages_channel
 from phoenix.domain.cleaning import clean_text
 from phoenix.errors import DomainInvalid, PathRefused
+from phoenix.telemetry.redaction import mask
 
 Handler = Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
 
@@ -96,7 +97,7 @@ class Pinned(AgentMiddleware[CodingState, Any, Any]):
             result = _answer(request, f"Refused: {error}")
         if not isinstance(result, ToolMessage):
             return result
-        result = result.model_copy(update={"content": clean_text(str(result.content))})
+        result = result.model_copy(update={"content": mask(clean_text(str(result.content)))})
         await desk.ports.events.emit(
             "tool_called",
             tool=name,

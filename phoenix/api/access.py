@@ -26,6 +26,7 @@ from phoenix.domain.run import DEFAULT_ORGANISATION
 from phoenix.engine.approvals import Approvals
 from phoenix.engine.identity import KEY_MARK, Identity, read_credential
 from phoenix.errors import Forbidden, Unauthenticated
+from phoenix.telemetry import context
 
 PUBLIC = "public"
 
@@ -125,6 +126,7 @@ class Gatekeeper:
             else:
                 who = await self.identity.of_session(session_id, within=within)
             await self.rates.check(self.limit, *_counted(who))
+            context.bind(organisation_id=str(who.organisation_id))
             return who
 
         return find

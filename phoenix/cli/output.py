@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Coroutine
@@ -16,6 +15,7 @@ import typer
 
 from phoenix.cli.escape import clean
 from phoenix.errors import DomainInvalid, FlowInvalid, InputError, PhoenixError, StepTypeMismatch
+from phoenix.telemetry.redaction import KNOWN, hide_addresses, mask
 
 DELIVERED = 0
 FAILED = 1
@@ -48,8 +48,6 @@ class Standing:
 
 
 standing = Standing()
-
-CREDENTIALS = re.compile(r"://[^/@\s\"\\]+@")
 
 
 def finish(command: Coroutine[Any, Any, int], *, as_json: bool = False) -> NoReturn:
@@ -88,7 +86,7 @@ def exit_code_of(error: PhoenixError) -> int:
 def report(error: PhoenixError, *, as_json: bool = False) -> None:
     """Say what went wrong and what to do, on standard error; with JSON the last line says it too."""
     where = f"{error.field}: " if error.field else ""
-    say(f"error: {where}{error.message}")
+    say(mask(f"error: {where}{error.message}"))
     if error.hint:
         say(f"hint: {error.hint}")
     if standing.project_id:
@@ -129,6 +127,6 @@ def say(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON to standard output, without the credentials of addresses."""
+    """Print a value as one line of JSON, without known secrets and the credentials of addresses."""
     text = json.dumps(value, ensure_ascii=True, default=str)
-    typer.echo(CREDENTIALS.sub("://***@", text))
+    typer.echo(KNOWN.mask(hide_addresses(text))[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -37,7 +36,9 @@ from phoenix.errors import (
 from phoenix.flow.failure import step_of
 from phoenix.ports import Ports
 from phoenix.storage.runs import PendingInterrupt
+from phoenix.telemetry import context
 from phoenix.telemetry.metrics import QUEUE_SECONDS, RUN_SECONDS
+from phoenix.telemetry.redaction import mask_line
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -49,7 +50,6 @@ log = structlog.get_logger(__name__)
 DATABASE_PAUSE_SECONDS = 1.0
 INTERRUPT = "__interrupt__"
 """LangGraph's key of interrupts among the values of a stream."""
-TRACEBACK_FRAMES = 12
 
 
 @dataclass
@@ -120,8 +120,9 @@ class Advance:
         self.running[run.id] = hand
         self._on_threads[run.thread_id] = taken
         began = time.monotonic()
-        about = {"project_id": str(run.project_id), "run_id": str(run.id), "attempt": run.attempt}
-        with structlog.contextvars.bound_contextvars(**about):
+        organisation = taken.project.organisation_id
+        about = {"organisation_id": str(organisation), "project_id": str(run.project_id)}
+        with context.bound(**about, run_id=str(run.id), task=run.key, attempt=run.attempt):
             log.info("run_taken", flow=run.flow, key=run.key)
             if run.queued_at is not None and run.taken_at is not None:
                 QUEUE_SECONDS.labels(run.queue).observe((run.taken_at - run.queued_at).total_seconds())
@@ -322,16 +323,16 @@ def log_failure(error: Exception) -> None:
     if isinstance(error, PhoenixError):
         log.info("run_failed", step=step_of(error), error=error.code, message=error.message)
         return
-    text = "".join(traceback.format_exception(error, limit=-TRACEBACK_FRAMES))
-    log.warning("run_failed", step=step_of(error), error=type(error).__name__, traceback=text)
+    # One message reports it to who runs a command: as a warning it is for those who asked for logs.
+    log.warning("run_failed", step=step_of(error), error=type(error).__name__, exc_info=error)
 
 
 def error_of(error: BaseException) -> RunError:
     """Return an error as a run's row holds it."""
     step = step_of(error)
     if isinstance(error, PhoenixError):
-        return RunError(code=error.code, category=error.category, message=str(error), step=step)
-    message = str(error).strip() or "no message"
+        return RunError(code=error.code, category=error.category, message=mask_line(str(error)), step=step)
+    message = mask_line(str(error).strip()) or "no message"
     return RunError(
         code="unexpected", category="permanent", message=f"{type(error).__name__}: {message}", step=step
     )

@@ -14,6 +14,7 @@ from phoenix.errors import InputError, NotFound
 from phoenix.flow.hooks import Hooks, StepFailed, StepFinished, StepStarted
 from phoenix.flow.step import Step
 from phoenix.ports import Ports
+from phoenix.telemetry import context
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -104,6 +105,8 @@ def step_hooks(emit: Emit) -> Hooks:
 
     async def started(seen: StepStarted) -> None:
         place = seen.place
+        # For the rest of this attempt, which is a task of its own.
+        context.bind(step=place.step)
         if place.thread_id is not None:
             about = {"step": place.step, "path": list(place.path), "attempt": place.attempt}
             _begun.set(emit(UUID(place.thread_id), "step_started", about))

@@ -21,6 +21,7 @@ from phoenix.llm.providers import OLLAMA_URL, ProviderModel, open_chat
 from phoenix.llm.schema import schema_text
 from phoenix.llm.traffic import endpoint_of
 from phoenix.settings import Settings
+from phoenix.telemetry.redaction import know
 
 KEYS = {
     "openai": "OPENAI_API_KEY",
@@ -48,13 +49,17 @@ def key_of(entry: Entry, settings: Settings) -> str:
     """Return an alias's key; empty where it is missing or none is needed."""
     if entry.key_file is not None:
         try:
-            return entry.key_file.expanduser().read_text("utf-8").strip()
+            key = entry.key_file.expanduser().read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError):
             return ""
+        know(key)
+        return key
     name = key_name(entry)
     if name == "OPENAI_API_KEY" and settings.openai_api_key is not None:
         return settings.openai_api_key.get_secret_value()
-    return os.environ.get(name, "") if name else ""
+    key = os.environ.get(name, "") if name else ""
+    know(key)
+    return key
 
 
 def has_key(entry: Entry, settings: Settings) -> bool:

@@ -16,7 +16,7 @@ from phoenix.domain.run import CallKey, KeptAnswer, ModelCall
 from phoenix.errors import InputError, ModelError, ModelTimeout, ModelUnavailable
 from phoenix.llm.answers import clean_answer
 from phoenix.llm.budget import Affordable, Spending
-from phoenix.llm.calls import Backend, ModelAnswer, ModelRequest, fitted
+from phoenix.llm.calls import Backend, ModelAnswer, ModelRequest, fitted, without_secrets
 from phoenix.llm.compaction import compact
 from phoenix.llm.failures import CallFailed, LeftAlone, cut_off, refusal
 from phoenix.llm.journal import Ordinals, answer_of, kept_form
@@ -113,6 +113,7 @@ class Gateway:
             ModelError: as `failures` translates it, of the last model that was asked.
         """
         deadline = time.monotonic() + self._patience.deadline_seconds
+        request = without_secrets(request)
         candidates = list(await self._router.route(request))
         call = _Call(request, self._ordinals.key(request, self.name), deadline, request)
         while candidates:

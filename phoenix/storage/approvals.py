@@ -20,6 +20,7 @@ from phoenix.storage import votes
 from phoenix.storage.forks import seconds_of
 from phoenix.storage.runs import UNFINISHED
 from phoenix.storage.tables import CLOCK, approvals, runs
+from phoenix.telemetry.redaction import mask_known
 
 COLUMNS = [approvals.c[name] for name in Approval.model_fields if name != "votes"]
 
@@ -63,7 +64,7 @@ async def request(
         "project_id": project_id,
         "run_id": run_id,
         "interrupt_id": interrupt_id,
-        "request": clean_json(asked.model_dump(mode="json")),
+        "request": mask_known(clean_json(asked.model_dump(mode="json"))),
         "value_digest": asked.value_digest,
         "rule": rule.model_dump(mode="json"),
         "deadline_at": None if deadline is None else CLOCK + seconds_of(deadline),

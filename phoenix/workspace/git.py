@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from phoenix.errors import DiskFull, GitFailed, PhoenixError
+from phoenix.telemetry.redaction import hide_addresses, mask
 
 OLDEST = (2, 38)
 """`merge-tree --write-tree` came with this version."""
@@ -243,7 +244,7 @@ def failure(command: str, err: bytes) -> PhoenixError:
 def readable(text: bytes) -> str:
     """Return foreign text on one line: capped, control characters escaped, passwords in URLs hidden."""
     line = text.decode("utf-8", "replace").strip()[:300]
-    line = re.sub(r"://[^/@\s]+@", "://***@", line)
+    line = mask(hide_addresses(line))
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
