@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from phoenix import __version__
 from phoenix.checkpoints.saver import open_saver
 from phoenix.checkpoints.serializer import StrictSerializer
 from phoenix.delivery.branch import PUSH
@@ -58,6 +61,9 @@ from phoenix.storage.circuits import CircuitRows
 from phoenix.storage.database import connect, conninfo, parse_url
 from phoenix.storage.embedded import EmbeddedPostgres
 from phoenix.storage.events import EventRows
+from phoenix.storage.spans import SpanRows
+from phoenix.telemetry import tracing
+from phoenix.telemetry.recorder import Recorder, RecorderOptions
 from phoenix.tools.rule_files import default_rules, parse_rules
 from phoenix.workflows.develop import develop
 from phoenix.workflows.merging import merge
@@ -69,6 +75,9 @@ START_FREE = 4
 """Space that a start asks for, as a multiple of that below which work pauses."""
 REDIS_SECONDS = 0.5
 """How long a model call waits for Redis before it goes without the response cache."""
+
+OTLP_NAMES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""OpenTelemetry's own names of the setting that names a collector."""
 
 FLOWS: Mapping[str, Flow[Any, Any]] = {"develop": develop, "task": task, "merge": merge}
 
@@ -133,6 +142,7 @@ async def open_system(
         known = {**FLOWS, **(flows or {})}
         opened = open_saver(conninfo(url), serializer=_serializer(known, types), connect=connect_bounded)
         saver = await stack.enter_async_context(opened)
+        await stack.enter_async_context(open_tracing(settings, url, sweeps=execution))
         rows = await _rows(url, settings, stack)
         log = await stack.enter_async_context(PostgresEventLog(conninfo(url), EventRows(rows).read))
         queue = open_queue(conninfo(url))
@@ -206,6 +216,34 @@ def _kubernetes_options(settings: Settings) -> KubernetesOptions:
         warm=settings.kubernetes_warm,
         environments=settings.home / "environments",
     )
+
+
+@asynccontextmanager
+async def open_tracing(settings: Settings, url: str, *, sweeps: bool) -> AsyncIterator[None]:
+    """Record this process's spans within the body, where that is wanted.
+
+    Raises:
+        SettingInvalid: they are to be sent, and no collector is named.
+    """
+    named = bool(settings.otlp_endpoint) or any(os.environ.get(name) for name in OTLP_NAMES)
+    if settings.traces in ("otlp", "both") and not named:
+        hint = f"Set PHOENIX_OTLP_ENDPOINT, or {OTLP_NAMES[0]}."
+        raise SettingInvalid("No collector is named to send traces to.", field="PHOENIX_TRACES", hint=hint)
+    if settings.traces == "off":
+        yield
+        return
+    sender = None
+    if named and settings.traces != "database":
+        # It takes a while to import, and most systems have no collector.
+        from phoenix.telemetry.otlp import OtlpSender
+
+        instance = f"{socket.gethostname()}:{os.getpid()}"
+        sender = OtlpSender(settings.otlp_endpoint, version=__version__, instance=instance)
+    options = RecorderOptions(settings.trace_share, keeps_all=settings.traces != "otlp", sweeps=sweeps)
+    recorder = Recorder(SpanRows(conninfo(url), limit=settings.trace_max_spans), sender, options)
+    async with recorder.running():
+        with tracing.installed(recorder):
+            yield
 
 
 @asynccontextmanager

@@ -59,7 +59,8 @@ from phoenix.settings import ROUTE_LIMITS
 PREFIX = "/api/v1"
 DOCS = ("/docs", "/redoc")
 COMPRESSED_BYTES = 1024
-EXPOSED = ["X-Request-ID", "ETag", "Location", "Retry-After", "Idempotency-Replayed"]
+ACCEPTED = ("Authorization", "X-API-Key", "Idempotency-Key", "If-Match", "Content-Type", "traceparent")
+EXPOSED = ["X-Request-ID", "ETag", "Location", "Retry-After", "Idempotency-Replayed", "traceparent"]
 
 ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     (PREFIX, auth.router),
@@ -179,7 +180,7 @@ def create_app(parts: Parts, options: ApiOptions | None = None) -> ASGIApp:
             surrounded,
             allow_origins=list(options.cors_origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "If-Match", "Content-Type"],
+            allow_headers=[*ACCEPTED],
             expose_headers=EXPOSED,
             max_age=600,
         )
