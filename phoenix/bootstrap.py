@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from procrastinate import App
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from phoenix.checkpoints.saver import open_saver
+from phoenix import __version__
+from phoenix.checkpoints.saver import Checkpointer, open_saver
 from phoenix.checkpoints.serializer import StrictSerializer
 from phoenix.delivery.branch import PUSH
 from phoenix.delivery.posting import Poster
@@ -62,6 +64,9 @@ from phoenix.storage.deliveries import DueDeliveries
 from phoenix.storage.direct import Direct
 from phoenix.storage.embedded import EmbeddedPostgres
 from phoenix.storage.events import EventRows
+from phoenix.storage.spans import SpanRows
+from phoenix.telemetry import tracing
+from phoenix.telemetry.recorder import Recorder, RecorderOptions
 from phoenix.telemetry.redaction import KNOWN
 from phoenix.telemetry.sentry import reporting
 from phoenix.tools.rule_files import default_rules, parse_rules
@@ -75,6 +80,9 @@ START_FREE = 4
 """Space that a start asks for, as a multiple of that below which work pauses."""
 REDIS_SECONDS = 0.5
 """How long a model call waits for Redis before it goes without the response cache."""
+
+OTLP_NAMES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""OpenTelemetry's own names of the setting that names a collector."""
 
 FLOWS: Mapping[str, Flow[Any, Any]] = {"develop": develop, "task": task, "merge": merge}
 
@@ -138,12 +146,8 @@ async def open_system(
         if settings.auto_migrate:
             await migrate.upgrade(url)
         known = {**FLOWS, **(flows or {})}
-        opened = open_saver(conninfo(url), serializer=_serializer(known, types), connect=connect_bounded)
-        saver = await stack.enter_async_context(opened)
-        rows = await _rows(url, settings, stack)
-        log = await stack.enter_async_context(PostgresEventLog(conninfo(url), EventRows(rows).read))
-        queue = open_queue(conninfo(url))
-        await stack.enter_async_context(queue.open_async())
+        saver, rows, log, queue = await _storage(settings, url, _serializer(known, types), stack)
+        await stack.enter_async_context(open_tracing(settings, url, sweeps=execution))
         provisioner = WheelProvisioner(settings.home / "environments", sandboxes)
         shop = await _shop(settings, sandboxes, provisioner, rows, stack, record=record, given=backends)
         repositories = ProjectRepositories(settings.home / "projects")
@@ -173,6 +177,20 @@ async def open_system(
         upkeep.schedule()
         parts = (upkeep, sandboxes.kind, database, rows, shop.memories, shop.traffic)
         yield System(settings, engine, settings.home, *parts)
+
+
+async def _storage(
+    settings: Settings, url: str, serializer: StrictSerializer, stack: AsyncExitStack
+) -> tuple[Checkpointer, AsyncEngine, PostgresEventLog, App]:
+    """Open what checkpoints, rows, events and jobs go through."""
+    saver = await stack.enter_async_context(
+        open_saver(conninfo(url), serializer=serializer, connect=connect_bounded)
+    )
+    rows = await _rows(url, settings, stack)
+    log = await stack.enter_async_context(PostgresEventLog(conninfo(url), EventRows(rows).read))
+    queue = open_queue(conninfo(url))
+    await stack.enter_async_context(queue.open_async())
+    return saver, rows, log, queue
 
 
 def _courier(settings: Settings, rows: AsyncEngine, queue: App) -> Courier:
@@ -218,6 +236,34 @@ def _kubernetes_options(settings: Settings) -> KubernetesOptions:
         warm=settings.kubernetes_warm,
         environments=settings.home / "environments",
     )
+
+
+@asynccontextmanager
+async def open_tracing(settings: Settings, url: str, *, sweeps: bool) -> AsyncIterator[None]:
+    """Record this process's spans within the body, where that is wanted.
+
+    Raises:
+        SettingInvalid: they are to be sent, and no collector is named.
+    """
+    named = bool(settings.otlp_endpoint) or any(os.environ.get(name) for name in OTLP_NAMES)
+    if settings.traces in ("otlp", "both") and not named:
+        hint = f"Set PHOENIX_OTLP_ENDPOINT, or {OTLP_NAMES[0]}."
+        raise SettingInvalid("No collector is named to send traces to.", field="PHOENIX_TRACES", hint=hint)
+    if settings.traces == "off":
+        yield
+        return
+    sender = None
+    if named and settings.traces != "database":
+        # It takes a while to import, and most systems have no collector.
+        from phoenix.telemetry.otlp import OtlpSender
+
+        instance = f"{socket.gethostname()}:{os.getpid()}"
+        sender = OtlpSender(settings.otlp_endpoint, version=__version__, instance=instance)
+    options = RecorderOptions(settings.trace_share, keeps_all=settings.traces != "otlp", sweeps=sweeps)
+    recorder = Recorder(SpanRows(conninfo(url), limit=settings.trace_max_spans), sender, options)
+    async with recorder.running():
+        with tracing.installed(recorder):
+            yield
 
 
 @asynccontextmanager

@@ -140,6 +140,16 @@ class Settings(BaseSettings):
     """A Chroma server, such as http://chroma:8000; without it the embedded one in `home` is used."""
     sentry_dsn: SecretStr | None = None
     """Where errors that nobody foresaw are sent; it needs the extra `sentry`."""
+    traces: Literal["auto", "off", "database", "otlp", "both"] = "auto"
+    """Where spans go; `auto`: into the database, and to a collector where one is named. With `otlp` the
+    database has only those that may be parents of others."""
+    otlp_endpoint: str = Field(default="", pattern=r"^(https?://[^\s@]+)?$")
+    """Base URL of an OpenTelemetry collector, such as http://collector:4318; empty takes
+    `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+    trace_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the traces that begin here which are recorded; one that comes with a request says itself."""
+    trace_max_spans: int = Field(default=20_000, ge=1, le=10_000_000)
+    """Spans of one project that the database keeps, about."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     log_format: Literal["auto", "text", "json"] = "auto"
     """`auto`: text at a terminal, else JSON."""

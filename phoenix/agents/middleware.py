@@ -16,6 +16,7 @@ from phoenix.agents.desk import WRITERS, Desk
 from phoenix.agents.messages import messages_channel
 from phoenix.domain.cleaning import clean_text
 from phoenix.errors import DomainInvalid, PathRefused
+from phoenix.telemetry import tracing
 from phoenix.telemetry.redaction import mask
 
 Handler = Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
@@ -82,6 +83,10 @@ class Pinned(AgentMiddleware[CodingState, Any, Any]):
 
     async def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> ToolMessage | Command[Any]:
         """Run the call on the pinned commit."""
+        with tracing.tool(request.tool_call["name"]):
+            return await self._pinned(request, handler)
+
+    async def _pinned(self, request: ToolCallRequest, handler: Handler) -> ToolMessage | Command[Any]:
         desk, name = self.desk, request.tool_call["name"]
         await desk.stand_at(request.state["commit"])
         desk.commit = request.state["commit"]

@@ -32,6 +32,7 @@ from phoenix.api import (
     projects,
     rules,
     templates,
+    traces,
     webhooks,
     workers,
     workflows,
@@ -59,7 +60,8 @@ from phoenix.settings import ROUTE_LIMITS
 PREFIX = "/api/v1"
 DOCS = ("/docs", "/redoc")
 COMPRESSED_BYTES = 1024
-EXPOSED = ["X-Request-ID", "ETag", "Location", "Retry-After", "Idempotency-Replayed"]
+ACCEPTED = ("Authorization", "X-API-Key", "Idempotency-Key", "If-Match", "Content-Type", "traceparent")
+EXPOSED = ["X-Request-ID", "ETag", "Location", "Retry-After", "Idempotency-Replayed", "traceparent"]
 
 ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     (PREFIX, auth.router),
@@ -76,6 +78,7 @@ ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     (PREFIX, templates.router),
     (PREFIX, workflows.router),
     (PREFIX, events.router),
+    (PREFIX, traces.router),
     (PREFIX, approvals.router),
     (PREFIX, audit.router),
     (PREFIX, workers.router),
@@ -179,7 +182,7 @@ def create_app(parts: Parts, options: ApiOptions | None = None) -> ASGIApp:
             surrounded,
             allow_origins=list(options.cors_origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "If-Match", "Content-Type"],
+            allow_headers=[*ACCEPTED],
             expose_headers=EXPOSED,
             max_age=600,
         )

@@ -36,7 +36,7 @@ from phoenix.errors import (
 from phoenix.flow.failure import step_of
 from phoenix.ports import Ports
 from phoenix.storage.runs import PendingInterrupt
-from phoenix.telemetry import context
+from phoenix.telemetry import context, tracing
 from phoenix.telemetry.metrics import QUEUE_SECONDS, RUN_SECONDS
 from phoenix.telemetry.redaction import mask_line
 
@@ -122,7 +122,8 @@ class Advance:
         began = time.monotonic()
         organisation = taken.project.organisation_id
         about = {"organisation_id": str(organisation), "project_id": str(run.project_id)}
-        with context.bound(**about, run_id=str(run.id), task=run.key, attempt=run.attempt):
+        about |= {"run_id": str(run.id), "task": run.key}
+        with context.bound(**about, attempt=run.attempt), tracing.turn(_subject(taken)):
             log.info("run_taken", flow=run.flow, key=run.key)
             if run.queued_at is not None and run.taken_at is not None:
                 QUEUE_SECONDS.labels(run.queue).observe((run.taken_at - run.queued_at).total_seconds())
@@ -250,6 +251,20 @@ class Advance:
         if answers:
             return resume(answers)
         return STAY if taken.was_waiting and interrupts and not taken.was_unpaid else None
+
+
+def _subject(taken: Taken) -> tracing.Subject:
+    run = taken.run
+    return tracing.Subject(
+        project=str(run.project_id),
+        traceparent=taken.project.traceparent,
+        run=str(run.id),
+        parent_run="" if run.parent_id is None else str(run.parent_id),
+        key=run.key,
+        flow=run.flow,
+        attempt=run.attempt,
+        created_at=run.created_at,
+    )
 
 
 def config_of(run: Run) -> RunnableConfig:

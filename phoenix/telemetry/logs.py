@@ -13,16 +13,20 @@ import structlog
 
 from phoenix.telemetry import context
 from phoenix.telemetry.redaction import KNOWN, mask_line, mask_shapes, redact_named
+from phoenix.telemetry.tracing import add_trace_ids
 
 ABOUT: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
+    add_trace_ids,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 ]
-"""What each record is given beside its own keys, Phoenix's as well as libraries'. Trace ids belong here."""
+"""What each record is given beside its own keys, Phoenix's as well as libraries'."""
 
-_PLAIN = frozenset({"timestamp", "level", *context.NAMES} - {"task", "step", "request_id"})
+_PLAIN = frozenset(
+    {"timestamp", "level", "trace_id", "span_id", *context.NAMES} - {"task", "step", "request_id"}
+)
 """Keys whose values are Phoenix's own."""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from phoenix.errors import DiskFull, GitFailed, PhoenixError
+from phoenix.telemetry import tracing
 from phoenix.telemetry.redaction import hide_addresses, mask
 
 OLDEST = (2, 38)
@@ -109,6 +110,7 @@ class Git:
         check_version()
         command = ["git", *(part for pair in _CONFIG for part in ("-c", pair)), *args]
         with (
+            tracing.leaf("git", f"git {args[0]}"),
             tempfile.TemporaryFile() as errors,
             _started(
                 command, self._environment(work_tree), errors, hold, work_tree or self.repository.parent
