@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from phoenix.checkpoints.saver import open_saver
 from phoenix.checkpoints.serializer import StrictSerializer
+from phoenix.configuration.renewing import renewing
 from phoenix.delivery.branch import PUSH
 from phoenix.delivery.posting import Poster
 from phoenix.domain.addresses import Allowed
@@ -50,7 +52,7 @@ from phoenix.sandbox.kubernetes import KubernetesSandboxes
 from phoenix.sandbox.measured import MeasuredSandboxes
 from phoenix.sandbox.pods import KubernetesOptions
 from phoenix.sandbox.provision import WheelProvisioner
-from phoenix.settings import Settings
+from phoenix.settings import Settings, live_secrets, open_stores
 from phoenix.shop import Shop
 from phoenix.storage import migrate
 from phoenix.storage.bounded import connect_bounded
@@ -58,12 +60,15 @@ from phoenix.storage.circuits import CircuitRows
 from phoenix.storage.database import connect, conninfo, parse_url
 from phoenix.storage.embedded import EmbeddedPostgres
 from phoenix.storage.events import EventRows
+from phoenix.storage.passwords import password_file
 from phoenix.tools.rule_files import default_rules, parse_rules
 from phoenix.workflows.develop import develop
 from phoenix.workflows.merging import merge
 from phoenix.workflows.task import task
 from phoenix.workspace.copying import ProjectRepositories
 from phoenix.workspace.reading import ProjectCode
+
+log = structlog.get_logger(__name__)
 
 START_FREE = 4
 """Space that a start asks for, as a multiple of that below which work pauses."""
@@ -128,6 +133,7 @@ async def open_system(
     async with AsyncExitStack() as stack:
         sandboxes = await _sandboxes(settings, stack) if execution else _Nothing()
         url, database = await _database(settings, stack)
+        url = await _renewed(settings, url, stack)
         if settings.auto_migrate:
             await migrate.upgrade(url)
         known = {**FLOWS, **(flows or {})}
@@ -312,6 +318,25 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> tuple[str, str
         return url, f"PostgreSQL at {parsed.host or 'the local socket'}"
     url = await stack.enter_async_context(EmbeddedPostgres(settings.home))
     return url, "embedded PostgreSQL"
+
+
+async def _renewed(settings: Settings, url: str, stack: AsyncExitStack) -> str:
+    """Renew the secrets that came from stores until the stack ends; return the database's URL to use."""
+    secrets = live_secrets(settings)
+
+    def changed(names: Collection[str]) -> None:
+        if "database_url" in names and take is not None:
+            take(secrets["database_url"].get_secret_value())
+        if late := sorted({"redis_url"} & set(names)):
+            log.warning("secret_needs_restart", settings=[secrets[name].said for name in late])
+
+    take: Callable[[str], None] | None = None
+    if "database_url" in secrets:
+        url, take = stack.enter_context(password_file(url, settings.home))
+    seconds = settings.secrets_refresh_seconds
+    renewal = renewing(secrets, open_stores(settings), seconds=seconds, changed=changed)
+    await stack.enter_async_context(renewal)
+    return url
 
 
 async def migrate_database(

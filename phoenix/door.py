@@ -177,7 +177,7 @@ async def _open_provider(settings: Settings, rows: AsyncEngine) -> AsyncIterator
     options = ProviderOptions(
         issuer=check_address(settings.oidc_issuer, "PHOENIX_OIDC_ISSUER"),
         client_id=settings.oidc_client_id,
-        client_secret=secret.get_secret_value() if secret else "",
+        client_secret=secret.get_secret_value if secret else "",
         redirect=f"{home}{PREFIX}/auth/oidc/callback",
     )
     async with httpx.AsyncClient(timeout=SECONDS, follow_redirects=False) as client:

@@ -31,7 +31,7 @@ from phoenix.llm.routing import CatalogueRouter, read_choice
 from phoenix.llm.traffic import Traffic
 from phoenix.ports import Effect, Models, Ports, Provisioner, Sandboxes
 from phoenix.sandbox.harness import PytestHarness
-from phoenix.settings import Settings
+from phoenix.settings import Settings, live_secrets
 from phoenix.storage.answers import AnswerRows
 from phoenix.workspace.places import scope_of
 from phoenix.workspace.push import push_target, shown
@@ -55,13 +55,14 @@ class Shop:
     """What answers for a model's name instead of its provider."""
     traffic: Traffic = field(default_factory=Traffic)
     backends: dict[str, Backend] = field(init=False)
+    _opened_with: dict[str, tuple[str, ...]] = field(init=False, default_factory=dict)
     catalogue: Catalogue | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.backends = dict(self.given or {})
         self.catalogue = _usable_catalogue(self.settings, to_work=bool(self.sandboxes.kind))
         if self.catalogue is not None:
-            self._aliases = Aliases(self.catalogue, self.settings, self.backends)
+            self._aliases = Aliases(self.catalogue, self.settings, self.given or {})
 
     def ports(self, run: Run, project: Project, services: Services) -> Ports:
         """Return what a run may use."""
@@ -163,8 +164,13 @@ class Shop:
         )
 
     def _backend(self, model: str) -> Backend:
-        if model not in self.backends:
+        if model in (self.given or {}):
+            return self.backends[model]
+        keys = tuple(secret.get_secret_value() for secret in live_secrets(self.settings).values())
+        # A key that was renewed opens the model anew.
+        if model not in self.backends or self._opened_with[model] != keys:
             self.backends[model] = open_backend(self.settings, model)
+            self._opened_with[model] = keys
         return self.backends[model]
 
 

@@ -38,7 +38,8 @@ async def work(
     from phoenix.bootstrap import open_system
     from phoenix.workflows.loading import load_flow
 
-    settings = worker_settings(concurrency)
+    # Stores may be asked for secrets, which blocks.
+    settings = await asyncio.to_thread(worker_settings, concurrency)
     loaded: dict[str, LoadedFlow] = {target: load_flow(target) for target in flows}
     known = {found.name: found.flow for found in loaded.values()}
     types = [kind for found in loaded.values() for kind in found.types]
@@ -68,7 +69,8 @@ async def up(
     from phoenix.bootstrap import open_system
     from phoenix.workflows.loading import load_flow
 
-    settings = worker_settings(concurrency)
+    # Stores may be asked for secrets, which blocks.
+    settings = await asyncio.to_thread(worker_settings, concurrency)
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update=given)
     loaded = [load_flow(target) for target in flows]
