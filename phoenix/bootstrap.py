@@ -47,6 +47,7 @@ from phoenix.llm.models import prices_of
 from phoenix.llm.traffic import Traffic
 from phoenix.memory.choice import open_vectors
 from phoenix.ports import Code, Provisioner, Sandboxes
+from phoenix.safety import check_safe
 from phoenix.sandbox.choice import Probe, choose_sandboxes, probe_all, probe_kubernetes
 from phoenix.sandbox.kubernetes import KubernetesSandboxes
 from phoenix.sandbox.measured import MeasuredSandboxes
@@ -284,6 +285,7 @@ class _Nothing:
 
 def _prepare(settings: Settings, *, to_work: bool) -> None:
     """Find what is wrong with the settings before anything is opened, and make the data folder."""
+    check_safe(settings, serves=False, works=to_work)
     prices_of(settings)
     make_home(settings, to_work=to_work)
 

@@ -24,6 +24,7 @@ from phoenix.engine.identity import Identity
 from phoenix.engine.work import wall_of
 from phoenix.errors import NotFound, SettingInvalid
 from phoenix.events.shared import SharedEventLog
+from phoenix.safety import check_safe
 from phoenix.settings import Settings
 from phoenix.shop import find_model, is_choice
 from phoenix.storage import organisations
@@ -54,6 +55,7 @@ async def open_door(
     """
     settings, rows = system.settings, system.rows
     if local is None:
+        check_safe(settings, serves=True, works=False)
         await _look_at_wall(rows)
     identity = Identity(rows)
     key = None if local else await identity.first_admin(DEFAULT_ORGANISATION, FIRST_ADMIN)
