@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from phoenix.checkpoints.saver import open_saver
 from phoenix.checkpoints.serializer import StrictSerializer
+from phoenix.configuration.composing import Composed, overrides_of
 from phoenix.configuration.renewing import renewing
 from phoenix.delivery.branch import PUSH
 from phoenix.delivery.posting import Poster
@@ -63,9 +64,10 @@ from phoenix.storage.embedded import EmbeddedPostgres
 from phoenix.storage.events import EventRows
 from phoenix.storage.passwords import password_file
 from phoenix.tools.rule_files import default_rules, parse_rules
-from phoenix.workflows.develop import develop
+from phoenix.workflows.develop import develop, develop_with
 from phoenix.workflows.merging import merge
-from phoenix.workflows.task import task
+from phoenix.workflows.options import WorkflowOptions, compose_workflows
+from phoenix.workflows.task import task, task_with
 from phoenix.workspace.copying import ProjectRepositories
 from phoenix.workspace.reading import ProjectCode
 
@@ -77,6 +79,29 @@ REDIS_SECONDS = 0.5
 """How long a model call waits for Redis before it goes without the response cache."""
 
 FLOWS: Mapping[str, Flow[Any, Any]] = {"develop": develop, "task": task, "merge": merge}
+
+
+def service_flows(settings: Settings) -> Mapping[str, Flow[Any, Any]]:
+    """Return the workflows that come with Phoenix, with what is set about them.
+
+    Raises:
+        SettingInvalid: it cannot be used; names file, line and path.
+    """
+    if settings.workflows is None and not overrides_of("workflows", settings.overrides):
+        return FLOWS
+    options, _ = composed_workflows(settings)
+    ours = develop_with(options.develop.verify_rounds), task_with(options.task.rounds)
+    return {**FLOWS, "develop": ours[0], "task": ours[1]}
+
+
+def composed_workflows(settings: Settings) -> tuple[WorkflowOptions, Composed | None]:
+    """Return the options of the workflows and where each comes from.
+
+    Raises:
+        SettingInvalid: they cannot be used; names file, line and path.
+    """
+    overrides = overrides_of("workflows", settings.overrides)
+    return compose_workflows(settings.workflows, overrides, environment=settings.config_environment)
 
 
 @dataclass(frozen=True)
@@ -137,7 +162,7 @@ async def open_system(
         url = await _renewed(settings, url, stack)
         if settings.auto_migrate:
             await migrate.upgrade(url)
-        known = {**FLOWS, **(flows or {})}
+        known = {**service_flows(settings), **(flows or {})}
         opened = open_saver(conninfo(url), serializer=_serializer(known, types), connect=connect_bounded)
         saver = await stack.enter_async_context(opened)
         rows = await _rows(url, settings, stack)

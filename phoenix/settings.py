@@ -6,7 +6,7 @@ The docstring of a field is its row in docs/settings.md: see `docs.make`.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from phoenix.configuration.composing import overrides_of
 from phoenix.configuration.fields import is_secret, outside_name, outside_names
 from phoenix.configuration.live import LiveSecret, Reference, parse_reference
 from phoenix.configuration.sources import Found, Given, find_settings
@@ -25,6 +26,8 @@ ROUTE_LIMITS = {"code": "300/minute", "fork": "20/minute", "key": "60/minute", "
 """Limits of single routes: reading code, forking, making API keys, checking the audit log."""
 LIMITED = frozenset({*ROUTE_LIMITS, "delete", "launch", "member", "prune"})
 """Routes that may have a limit of their own."""
+DOCUMENTS = ("models", "workflows")
+"""What overrides change, as the first name of their paths."""
 FOREIGN = ("PHOENIX_TEST_DATABASE_URL",)
 """The tests' own."""
 STORES_OWN = frozenset({"vault_token", "vault_secret_id"})
@@ -230,10 +233,39 @@ class Settings(BaseModel):
             )
         return value
 
+    @field_validator("overrides")
+    @classmethod
+    def _of_a_document(cls, value: list[str]) -> list[str]:
+        for one in value:
+            if not any(overrides_of(document, [one]) for document in DOCUMENTS):
+                raise ValueError(f"{one.split('=')[0]!r} begins with none of {', '.join(DOCUMENTS)}")
+        return value
+
+    @field_validator("config_environment")
+    @classmethod
+    def _no_secret(cls, value: list[str]) -> list[str]:
+        secrets = {outside_name(n, i) for n, i in cls.model_fields.items() if is_secret(i)}
+        for one in value:
+            if one in secrets:
+                raise ValueError(f"{one} is a secret")
+        return value
+
     @field_validator("home", "worktrees", "rules", "models", "workflows", "vault_ca")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
+
+    def overridden(self, overrides: Sequence[str]) -> Settings:
+        """Return these settings with more overrides, after those that are set.
+
+        Raises:
+            SettingInvalid: one names nothing that can be overridden.
+        """
+        try:
+            self._of_a_document(list(overrides))
+        except ValueError as error:
+            raise SettingInvalid(f"{error}.", field="--set") from error
+        return self.model_copy(update={"overrides": [*self.overrides, *overrides]}) if overrides else self
 
 
 @dataclass(frozen=True)

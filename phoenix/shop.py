@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from phoenix.configuration.composing import Composed, overrides_of
 from phoenix.delivery.branch import BranchOutlet
 from phoenix.domain.listed import Listed
 from phoenix.domain.model_name import behind_chaos
@@ -24,7 +25,7 @@ from phoenix.errors import (
 from phoenix.llm import listing, providers
 from phoenix.llm.access import Aliases, open_alias, require_keys
 from phoenix.llm.calls import Backend
-from phoenix.llm.catalogue import CHOICE, Catalogue, read_catalogue
+from phoenix.llm.catalogue import CHOICE, Catalogue, compose_catalogue, read_catalogue
 from phoenix.llm.models import MissingModels, open_backend, open_models
 from phoenix.llm.response_cache import RedisAnswers, ResponseCache
 from phoenix.llm.routing import CatalogueRouter, read_choice
@@ -180,7 +181,28 @@ def service_catalogue(settings: Settings) -> Catalogue | None:
     Raises:
         SettingInvalid: it cannot be used; names file, line and path.
     """
-    return None if settings.models is None else read_catalogue(settings.models)
+    overrides = overrides_of("models", settings.overrides)
+    if settings.models is not None:
+        return read_catalogue(settings.models, overrides, environment=settings.config_environment)
+    if overrides:
+        raise SettingInvalid(
+            f"There is no model catalogue that {overrides[0]} could change.",
+            field="PHOENIX_MODELS",
+            hint="Set it to a YAML file or a folder.",
+        )
+    return None
+
+
+def composed_catalogue(settings: Settings) -> tuple[Catalogue, Composed] | None:
+    """Return the model catalogue and where each of its values comes from; None where none is set.
+
+    Raises:
+        SettingInvalid: it cannot be used; names file, line and path.
+    """
+    if service_catalogue(settings) is None or settings.models is None:
+        return None
+    overrides = overrides_of("models", settings.overrides)
+    return compose_catalogue(settings.models, overrides, environment=settings.config_environment)
 
 
 async def list_models(settings: Settings, *, check: bool = False) -> Sequence[Listed]:

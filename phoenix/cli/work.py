@@ -29,6 +29,7 @@ async def work(
     queues: Sequence[str] = (),
     flows: Sequence[str] = (),
     probe_port: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> int:
     """Work until told to stop; then let steps that run finish for a while, and return 0.
 
@@ -40,7 +41,7 @@ async def work(
     from phoenix.workflows.loading import load_flow
 
     # Stores may be asked for secrets, which blocks.
-    settings = await asyncio.to_thread(worker_settings, concurrency)
+    settings = (await asyncio.to_thread(worker_settings, concurrency)).overridden(overrides)
     loaded: dict[str, LoadedFlow] = {target: load_flow(target) for target in flows}
     known = {found.name: found.flow for found in loaded.values()}
     types = [kind for found in loaded.values() for kind in found.types]
@@ -65,6 +66,7 @@ async def up(
     host: str | None = None,
     port: int | None = None,
     probe_port: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> int:
     """Serve HTTP, and work, until told to stop; then let what runs finish for a while, and return 0."""
     from phoenix.bootstrap import open_system
@@ -72,7 +74,7 @@ async def up(
     from phoenix.workflows.loading import load_flow
 
     # Stores may be asked for secrets, which blocks.
-    settings = await asyncio.to_thread(worker_settings, concurrency)
+    settings = (await asyncio.to_thread(worker_settings, concurrency)).overridden(overrides)
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update=given)
     check_safe(settings, serves=True, works=settings.work)
