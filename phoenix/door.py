@@ -24,6 +24,7 @@ from phoenix.engine.identity import Identity
 from phoenix.engine.work import wall_of
 from phoenix.errors import NotFound, SettingInvalid
 from phoenix.events.shared import SharedEventLog
+from phoenix.safety import check_safe
 from phoenix.settings import Settings
 from phoenix.shop import find_model, is_choice
 from phoenix.storage import organisations
@@ -55,6 +56,7 @@ async def open_door(
     """
     settings, rows = system.settings, system.rows
     if local is None:
+        check_safe(settings, serves=True, works=False)
         await _look_at_wall(rows)
     identity = Identity(rows)
     key = None if local else await identity.first_admin(DEFAULT_ORGANISATION, FIRST_ADMIN)
@@ -179,7 +181,7 @@ async def _open_provider(settings: Settings, rows: AsyncEngine) -> AsyncIterator
     options = ProviderOptions(
         issuer=check_address(settings.oidc_issuer, "PHOENIX_OIDC_ISSUER"),
         client_id=settings.oidc_client_id,
-        client_secret=secret.get_secret_value() if secret else "",
+        client_secret=secret.get_secret_value if secret else "",
         redirect=f"{home}{PREFIX}/auth/oidc/callback",
     )
     async with httpx.AsyncClient(timeout=SECONDS, follow_redirects=False) as client:

@@ -25,6 +25,7 @@ STATUS: Mapping[type[PhoenixError], int] = {
     PhoenixError: 500,
     errors.InputError: 422,
     errors.NotFound: 404,
+    errors.SecretUnavailable: 503,
     errors.PayloadTooLarge: 413,
     errors.Conflict: 409,
     errors.VersionConflict: 412,

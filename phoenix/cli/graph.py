@@ -16,8 +16,8 @@ async def print_graph(target: str) -> int:
     from phoenix.workflows.develop import develop
     from phoenix.workflows.task import task
 
-    flows = {"develop": develop, "task": task}
-    if target not in flows:
+    drawings = {"develop": develop.to_mermaid, "task": task.to_mermaid}
+    if target not in drawings:
         raise NotFound(f"There is no flow {target!r}.", hint="Give develop, task, or FILE:NAME.")
-    typer.echo(flows[target].to_mermaid(), nl=False)
+    typer.echo(drawings[target](), nl=False)
     return 0
