@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import sql
 from sqlalchemy import text
 
 from phoenix.bootstrap import open_system
@@ -51,7 +50,7 @@ async def test_new_connections_read_the_password_that_came_last(database_url: st
     assert not list(tmp_path.iterdir())
 
 
-async def test_libpq_really_asks_the_file(
+async def test_a_running_system_takes_in_what_vault_says(
     migrated_database_url: str, store: VaultState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A running system's password file follows Vault, and its pools go on connecting."""
@@ -80,18 +79,28 @@ async def test_libpq_really_asks_the_file(
     assert not path.exists()
 
 
-async def test_a_password_of_the_server_is_given(database_url: str, tmp_path: Path) -> None:
-    """libpq says that it used the file's password, where the server asks for one."""
-    role = "renewed_secrets_login"
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as admin:
-        await admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
-        await admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'right'").format(sql.Identifier(role)))
-        try:
-            parsed = parse_url(database_url).set(drivername="postgresql", username=role, password="right")
-            with password_file(parsed.render_as_string(hide_password=False), tmp_path) as (url, _):
-                async with await psycopg.AsyncConnection.connect(url) as connection:
-                    if connection.pgconn.used_password:
-                        assert connection.pgconn.password == b"right"
-                    assert connection.info.user == role
-        finally:
-            await admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+async def test_libpq_sends_what_the_file_holds(tmp_path: Path) -> None:
+    """A server that asks for a password gets the one that came last, at each connection."""
+    sent: list[str] = []
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Ask for a password as PostgreSQL does, keep it, and hang up."""
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        await reader.readexactly(size - 4)
+        writer.write(b"R" + (8).to_bytes(4, "big") + (3).to_bytes(4, "big"))
+        assert await reader.readexactly(1) == b"p"
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        sent.append((await reader.readexactly(size - 4)).rstrip(b"\0").decode())
+        writer.close()
+
+    server = await asyncio.start_server(ask, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    where = f"u@127.0.0.1:{port}/d?sslmode=disable&gssencmode=disable"
+    async with server:
+        with password_file(f"postgresql://{where.replace('u@', 'u:a%3Ab%5Cc@')}", tmp_path) as (url, take):
+            for password in ("", "next"):
+                if password:
+                    take(f"postgresql://{where.replace('u@', f'u:{password}@')}")
+                with pytest.raises(psycopg.OperationalError):
+                    await psycopg.AsyncConnection.connect(url)
+    assert sent == [r"a:b\c", "next"]

@@ -90,8 +90,7 @@ def test_check(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(out)["workflows"] is True
     code, _, err = run("check")
     assert code == 2
-    assert "PHOENIX_VAULT" in err
-    assert "ANTHROPIC_API_KEY" in err
+    assert "error: PHOENIX_VAULT_ADDRESS: There are references to Vault" in err
     monkeypatch.setenv("PHOENIX_ENVIRONMENT", "production")
     monkeypatch.setenv("PHOENIX_HOST", "0.0.0.0")
     code, _, err = run("check", "--offline")
