@@ -1,6 +1,6 @@
 """Everything that can be set, and reading it. docs/settings.md is made of this.
 
-The docstring of a field is its row in docs/settings.md: see `docs.make`.
+The docstring of a field is its row in docs/settings.md: see `manual.settings_page`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 async def print_graph(target: str) -> int:
     """Print a flow, `develop` or FILE:NAME."""
@@ -13,11 +15,12 @@ async def print_graph(target: str) -> int:
         typer.echo(load_flow(target).flow.to_mermaid(), nl=False)
         return 0
     from phoenix.errors import NotFound
+    from phoenix.flow import Flow
     from phoenix.workflows.develop import develop
     from phoenix.workflows.task import task
 
-    drawings = {"develop": develop.to_mermaid, "task": task.to_mermaid}
-    if target not in drawings:
+    flows: dict[str, Flow[Any, Any]] = {"develop": develop, "task": task}
+    if target not in flows:
         raise NotFound(f"There is no flow {target!r}.", hint="Give develop, task, or FILE:NAME.")
-    typer.echo(drawings[target](), nl=False)
+    typer.echo(flows[target].to_mermaid(), nl=False)
     return 0

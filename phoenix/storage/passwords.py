@@ -9,6 +9,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import structlog
+from sqlalchemy import URL
 
 from phoenix.storage.database import parse_url
 
@@ -31,7 +32,7 @@ def password_file(url: str, folder: Path) -> Iterator[tuple[str, Callable[[str],
 
     def take(newer: str) -> None:
         parsed = parse_url(newer)
-        if parsed.set(password=None) != first.set(password=None):
+        if _bare(parsed) != _bare(first):
             log.warning(
                 "database_moved",
                 hint="Only its password can change while Phoenix runs: restart this process.",
@@ -39,13 +40,18 @@ def password_file(url: str, folder: Path) -> Iterator[tuple[str, Callable[[str],
             return
         _write(path, parsed.password or "")
 
-    bare = first.set(drivername="postgresql", password=None).update_query_dict({"passfile": str(path)})
+    bare = _bare(first).update_query_dict({"passfile": str(path)})
     try:
         _write(path, first.password or "")
         yield bare.render_as_string(hide_password=False), take
     finally:
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+def _bare(url: URL) -> URL:
+    """Return a URL without its password; `URL.set` takes None for "as it is"."""
+    return URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
 
 
 def _write(path: Path, password: str) -> None:
