@@ -95,7 +95,7 @@ async def child(load: str, url: str, runs: int, collector: str) -> None:
     with TemporaryDirectory() as folder:
         settings = Settings(
             home=Path(folder),
-            DATABASE_URL=SecretStr(url),  # type: ignore[call-arg]
+            DATABASE_URL=SecretStr(url),
             traces="both" if collector else "off",
             otlp_endpoint=collector,
             concurrency=AT_ONCE,
