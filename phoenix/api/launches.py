@@ -100,6 +100,6 @@ async def launch_project(
     else:
         project = await engine.launch(order, work=work)
         await work.note("project.launch", project.id, title=project.title, **noted)
-    response.headers["Location"] = str(request.app.url_path_for("read_project", project_id=project.id))
+    response.headers["Location"] = f"{request.app.state.projects_path}/{project.id}"
     response.headers["ETag"] = etag(project.version)
     return project

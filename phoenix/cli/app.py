@@ -222,10 +222,13 @@ def up(
     probe_port: ProbePort = None,
 ) -> None:
     """Run Phoenix in one process: HTTP service, worker, and the database where none is configured."""
-    from phoenix.cli.output import finish
+    from phoenix.cli.output import finish, quick_loop
     from phoenix.cli.work import up as command
 
-    finish(command(concurrency=concurrency, flows=flow or (), host=host, port=port, probe_port=probe_port))
+    finish(
+        command(concurrency=concurrency, flows=flow or (), host=host, port=port, probe_port=probe_port),
+        loop=quick_loop,
+    )
 
 
 @app.command()
