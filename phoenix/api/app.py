@@ -63,12 +63,13 @@ COMPRESSED_BYTES = 1024
 ACCEPTED = ("Authorization", "X-API-Key", "Idempotency-Key", "If-Match", "Content-Type", "traceparent")
 EXPOSED = ["X-Request-ID", "ETag", "Location", "Retry-After", "Idempotency-Replayed", "traceparent"]
 
+# In the order in which they are looked through: what is asked most comes first.
 ROUTERS: tuple[tuple[str, APIRouter], ...] = (
+    (PREFIX, projects.router),
     (PREFIX, auth.router),
     (PREFIX, oidc.router),
     (PREFIX, members.router),
     (PREFIX, organisation.router),
-    (PREFIX, projects.router),
     (PREFIX, messages.router),
     (PREFIX, rules.router),
     (PREFIX, forks.router),
@@ -155,6 +156,8 @@ def create_app(parts: Parts, options: ApiOptions | None = None) -> ASGIApp:
     app.state.sign_in_limit = read_limit(options.sign_in_limit)
     app.state.sources = parts.sources
     app.state.projects = Projects(parts.database)
+    # Asking the router would walk all routes for each answer.
+    app.state.projects_path = str(app.url_path_for("list_projects"))
     app.state.approvals = Approvals(parts.database)
     app.state.organisations = Organisations(parts.database)
     app.state.code = parts.code
@@ -203,5 +206,5 @@ def bare_app() -> FastAPI:
     errors.install(app)
     for prefix, router in ROUTERS:
         app.include_router(router, prefix=prefix, responses=problems())
-    describe(app, PREFIX)
+    describe(app, PREFIX, ROUTERS)
     return app

@@ -106,6 +106,6 @@ async def launch_project(
         await work.note("project.launch", project.id, title=project.title, **noted)
     context.bind(project_id=str(project.id))
     log.info("project_launched", model=model)
-    response.headers["Location"] = str(request.app.url_path_for("read_project", project_id=project.id))
+    response.headers["Location"] = f"{request.app.state.projects_path}/{project.id}"
     response.headers["ETag"] = etag(project.version)
     return project

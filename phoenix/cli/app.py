@@ -237,7 +237,7 @@ def up(
     overrides: Overrides = None,
 ) -> None:
     """Run Phoenix in one process: HTTP service, worker, and the database where none is configured."""
-    from phoenix.cli.output import finish
+    from phoenix.cli.output import finish, quick_loop
     from phoenix.cli.work import up as command
 
     serving = command(
@@ -248,7 +248,7 @@ def up(
         probe_port=probe_port,
         overrides=overrides or (),
     )
-    finish(serving)
+    finish(serving, loop=quick_loop)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -50,11 +50,32 @@ class Standing:
 standing = Standing()
 
 
-def finish(command: Coroutine[Any, Any, int], *, as_json: bool = False) -> NoReturn:
-    """Run a command to its end and exit with its code; an error of Phoenix becomes one message."""
+def quick_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop for what serves many requests: the one in C, where it is to be had."""
+    try:
+        import uvloop
+    except ImportError:  # it is not everywhere to be had
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def finish(
+    command: Coroutine[Any, Any, int],
+    *,
+    as_json: bool = False,
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> NoReturn:
+    """Run a command to its end and exit with its code; an error of Phoenix becomes one message.
+
+    Args:
+        command: What is run.
+        as_json: An error is also said as JSON.
+        loop: Makes the event loop that it runs in; None takes Python's own.
+    """
     standing.begin("")
     try:
-        code = asyncio.run(_terminable(command))
+        with asyncio.Runner(loop_factory=loop) as runner:
+            code = runner.run(_terminable(command))
         sys.stdout.flush()
     except PhoenixError as error:
         code = exit_code_of(error)
