@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     memory_max_mb: int = Field(default=64, ge=0, le=100_000)
     """Of text, for one organisation."""
     embedder: Literal["auto", "openai", "minilm", "wordllama", "hashed"] = "auto"
-    """`auto`: OpenAI's where only its key is set, MiniLM or WordLlama where they are there, else hashed words."""
+    """`auto`: OpenAI's where only its key is set, MiniLM or WordLlama where they are, else hashed words."""
     chroma_url: str = Field(default="", pattern=r"^(https?://[^\s/@]+/?)?$")
     """A Chroma server, such as http://chroma:8000; without it the embedded one in `home` is used."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
