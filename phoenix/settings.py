@@ -183,9 +183,9 @@ class Settings(BaseModel):
     """How many memories one organisation may keep."""
     memory_max_mb: int = Field(default=64, ge=0, le=100_000)
     """How much text they may be, for one organisation."""
-    embedder: Literal["auto", "openai", "minilm", "hashed"] = "auto"
-    """What computes vectors of what is remembered. `auto`: OpenAI's where only its key is set, MiniLM where
-    its files are, else hashed words."""
+    embedder: Literal["auto", "openai", "minilm", "wordllama", "hashed"] = "auto"
+    """What computes vectors of what is remembered. `auto`: OpenAI's where only its key is set, MiniLM or
+    WordLlama where they are, else hashed words."""
     chroma_url: str = Field(default="", pattern=r"^(https?://[^\s/@]+/?)?$")
     """A Chroma server, such as `http://chroma:8000`; without it the embedded one in `PHOENIX_HOME` is
     used."""

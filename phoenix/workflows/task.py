@@ -42,6 +42,7 @@ async def code_task(work: TaskWork, runtime: Runtime[Ports]) -> TaskWork:
     return begun.model_copy(
         update={
             "commit": done.commit,
+            "first": begun.first or done.commit,
             "summary": done.summary or begun.summary,
             "declared": done.declared or begun.declared,
             "problems": [] if done.submitted else [unfinished],
