@@ -121,7 +121,7 @@ def _check_stored(spans: list[RecordedSpan], trace: str, project_id: str) -> Non
     assert {span.trace_id for span in spans} == {trace}
     assert orphans(spans) == []
     top = spans[0]
-    assert (top.kind, top.name) == ("request", "POST /api/v1/projects")
+    assert (top.kind, top.name) == ("request", "POST /projects")
     kinds = {span.kind for span in spans}
     assert kinds >= {"request", "run", "turn", "step", "model", "tool"}
     cut = [span for span in spans if span.status == "interrupted"]
@@ -138,7 +138,7 @@ def _check_sent(collector: Receiver, spans: list[RecordedSpan], trace: str, proj
     sent = collector.of(trace)
     assert set(sent) >= {span.id for span in spans}
     tops = [span for span in sent.values() if not span.parent]
-    assert [span.name for span in tops] == ["POST /api/v1/projects"]
+    assert [span.name for span in tops] == ["POST /projects"]
     assert [span for span in sent.values() if span.parent and span.parent not in sent] == []
     # The service and both workers.
     assert len({span.instance for span in sent.values()}) == 3
