@@ -32,7 +32,7 @@ from phoenix.telemetry.metrics import exposition
 from phoenix.telemetry.redaction import KNOWN, Known
 from tests.e2e.script import ADD, MODEL, MUL, script, submit
 
-LONGEST_SECONDS = 300
+LONGEST_SECONDS = 500
 CONTROL = "cnry-control-0f1e2d3c4b5a"
 """Printed on purpose: what searches must find it."""
 LOOT = r"""
