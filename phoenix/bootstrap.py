@@ -173,8 +173,7 @@ async def open_system(
     async with AsyncExitStack() as stack:
         stack.enter_context(reporting(settings.sentry_dsn))
         sandboxes = await _sandboxes(settings, stack) if execution else _Nothing()
-        url, database = await _database(settings, stack)
-        url = await _renewed(settings, url, stack)
+        url, database = await _renewed_database(settings, stack)
         if settings.auto_migrate:
             await migrate.upgrade(url)
         known = {**service_flows(settings), **(flows or {})}
@@ -412,8 +411,9 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> tuple[str, str
     return url, "embedded PostgreSQL"
 
 
-async def _renewed(settings: Settings, url: str, stack: AsyncExitStack) -> str:
-    """Renew the secrets that came from stores until the stack ends; return the database's URL to use."""
+async def _renewed_database(settings: Settings, stack: AsyncExitStack) -> tuple[str, str]:
+    """Return the database's URL and name; renew what came from stores, its password too, until the end."""
+    url, database = await _database(settings, stack)
     secrets = live_secrets(settings)
 
     def changed(names: Collection[str]) -> None:
@@ -428,7 +428,7 @@ async def _renewed(settings: Settings, url: str, stack: AsyncExitStack) -> str:
     seconds = settings.secrets_refresh_seconds
     renewal = renewing(secrets, open_stores(settings), seconds=seconds, changed=changed)
     await stack.enter_async_context(renewal)
-    return url
+    return url, database
 
 
 async def migrate_database(
