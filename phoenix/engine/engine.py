@@ -68,6 +68,7 @@ from phoenix.storage.direct import Direct
 from phoenix.storage.event_batch import EventBatches, RunEvents
 from phoenix.storage.journal import JournalRows
 from phoenix.storage.own_runs import OwnRuns
+from phoenix.storage.settling import Settlements
 from phoenix.storage.tidiness import Tidiness
 from phoenix.storage.transitions import Launched, Transitions
 from phoenix.storage.usage import UsageRows
@@ -147,6 +148,7 @@ class Engine:
         self._launching = Launching(database, self._admission, self._moves)
         self._own_runs = OwnRuns(direct)
         self._holds = Holds(direct)
+        self._settle = Settlements(direct)
         self._programs = Programs(flows, checkpointer, self._emit)
         self._threads = Threads(self._admission, self._queue, checkpointer)
         self.decisions = Decisions(database, self._admission)
@@ -199,7 +201,7 @@ class Engine:
             children=RunChildren(self._database, self._admission, run),
             usage=UsageRows(self._database, run.project_id, run.id),
             budgets=RunBudgets(self._holds, run, taken.project),
-            journal=JournalRows(self._database, run),
+            journal=JournalRows(self._database, run, self._settle),
             outbox=RunOutbox(self._database, self._effects, run),
             gates=ProjectGates(self._database, run.project_id),
             permissions=RunPermissions(self._database, taken.project, run, self.rules.service),

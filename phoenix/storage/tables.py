@@ -362,6 +362,8 @@ model_calls = Table(
     Column("cached_tokens", BigInteger, nullable=False, server_default=ZERO),
     # Answered from the response cache.
     Column("cached", Boolean, nullable=False, server_default=text("false")),
+    # Without a whole answer: the figures are the most that it can have used.
+    Column("broken", Boolean, nullable=False, server_default=text("false")),
     Column("seconds", Numeric, nullable=False, server_default=ZERO),
     Column("at", TIME, nullable=False, server_default=CLOCK),
     Index(None, "project_id"),
