@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0030"
-down_revision = "0028"
+down_revision = "0029"
 
 SETTLE = """
 CREATE OR REPLACE FUNCTION phoenix_settle_v1(items jsonb) RETURNS void LANGUAGE plpgsql AS $$
