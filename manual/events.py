@@ -30,7 +30,9 @@ class Kind:
 
 PROJECT: Mapping[str, Kind] = {
     "project_created": Kind("a project is launched", "title flow model"),
-    "project_forked": Kind("a project goes on from another's checkpoint", "title from checkpoint before model reuse by"),
+    "project_forked": Kind(
+        "a project goes on from another's checkpoint", "title from checkpoint before model reuse by"
+    ),
     "project_paused": Kind("somebody paused it", "reason"),
     "project_unpaused": Kind("somebody let it go on"),
     "project_cancelled": Kind("somebody cancelled it; what is kept", "kept documents"),
@@ -46,8 +48,12 @@ RUNS: Mapping[str, Kind] = {
     "run_opened": Kind("a run opened a child run, such as a task's", "key flow"),
     "run_started": Kind("a worker took a run for the first time", "key flow attempt was"),
     "run_resumed": Kind("a worker took it again", "key flow attempt was"),
-    "run_waiting": Kind("it waits for people, for tasks, or for an organisation's budget", "key for scope? reason?"),
-    "run_handed_back": Kind("a worker gave it back; with a reason where it was not just told to stop", "key reason?"),
+    "run_waiting": Kind(
+        "it waits for people, for tasks, or for an organisation's budget", "key for scope? reason?"
+    ),
+    "run_handed_back": Kind(
+        "a worker gave it back; with a reason where it was not just told to stop", "key reason?"
+    ),
     "run_retried": Kind("a failed run was tried again by somebody", "key"),
     "run_finished": Kind("it is over", "key flow status error?"),
     "step_started": Kind("a step began", "step path attempt"),
@@ -60,11 +66,15 @@ APPROVALS: Mapping[str, Kind] = {
     "approval_reminded": Kind("it still waits", f"{ABOUT} deadline_at number needs"),
     "approval_escalated": Kind("others decide from now on", f"{ABOUT} deadline_at needs"),
     "approval_expired": Kind("its deadline has passed", f"{ABOUT} deadline_at outcome"),
-    "approval_decided": Kind("it is decided, by a person, the policy or the deadline", f"{ABOUT} verdict by how reason"),
+    "approval_decided": Kind(
+        "it is decided, by a person, the policy or the deadline", f"{ABOUT} verdict by how reason"
+    ),
     "tool_denied": Kind("a permission rule denied a call of a tool", "tool agent task rule"),
 }
 WORK: Mapping[str, Kind] = {
-    "draft_refused": Kind("an agent's document did not hold together and is written again", "agent attempt problems"),
+    "draft_refused": Kind(
+        "an agent's document did not hold together and is written again", "agent attempt problems"
+    ),
     "board_changed": Kind("tasks were given out or came back", "round tasks"),
     "task_checked": Kind("a task's own check ran", "task round problems"),
     "task_reviewed": Kind("a reviewer read a task's change", "task round blocking summary"),
@@ -87,24 +97,32 @@ WORK: Mapping[str, Kind] = {
     "memory_written": Kind("a delivery was remembered", "items known masked refused unindexed"),
 }
 MODELS: Mapping[str, Kind] = {
-    "model_routed": Kind("which model an agent is given, and why, where that is not plain", "agent task alias model reason"),
+    "model_routed": Kind(
+        "which model an agent is given, and why, where that is not plain", "agent task alias model reason"
+    ),
     "model_called": Kind(
         "a model answered",
         "agent task model input_tokens output_tokens cost_usd cached_tokens recorded cached seconds tool_calls",
     ),
     "model_replayed": Kind("an answer came from the journal and was not paid again", "agent task model"),
-    "model_retried": Kind("a call failed and is tried again", "agent task attempt reason message wait_seconds"),
+    "model_retried": Kind(
+        "a call failed and is tried again", "agent task attempt reason message wait_seconds"
+    ),
     "model_fell_back": Kind("the next model is asked", "agent task model to reason message"),
     "circuit_changed": Kind("a model is left alone, probed, or asked again", "model state"),
     "structured_answered": Kind("how an answer was brought into its schema", "agent task schema tier repair"),
-    "conversation_compacted": Kind("old results were cut out of a conversation", "agent task results characters"),
+    "conversation_compacted": Kind(
+        "old results were cut out of a conversation", "agent task results characters"
+    ),
     "price_unknown": Kind("budgets in USD cannot count a model", "model"),
 }
 BUDGETS: Mapping[str, Kind] = {
     "budget_warned": Kind("four fifths of a limit are used", "scope task measure limit used"),
     "budget_raised": Kind("a project's budget was raised", "from_usd budget_usd"),
     "limit_raised": Kind("another limit was raised", "scope measure from limit"),
-    "scope_cut": Kind("tasks were left out, or building was stopped, for want of budget", "tasks stop by reason"),
+    "scope_cut": Kind(
+        "tasks were left out, or building was stopped, for want of budget", "tasks stop by reason"
+    ),
 }
 GROUPS: Mapping[str, Mapping[str, Kind]] = {
     "Projects": PROJECT,

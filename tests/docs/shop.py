@@ -1,4 +1,4 @@
-"""A service as a reader has one, with a model that answers as told, and projects in it for the pages to speak of."""
+"""A service as a reader has one, with a model that answers as told, and projects for the pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.e2e.script import criterion, plan, task
 from tests.unit.llm.server import Reply, serving
 
 START_SECONDS = 90
-WAIT_SECONDS = 120
+WAIT_SECONDS = 45
 SPEC = {
     "title": "Photos",
     "summary": "Renames photos.",
@@ -158,7 +158,8 @@ class Shop:
     def type(self, text: str) -> subprocess.CompletedProcess[str]:
         """Run a command line in the reader's shell; what it exports stays for the next one."""
         kept = self.folder / ".exports"
-        script = f'set -o pipefail\nset -a; source {kept} 2>/dev/null; set +a\n{text}\ncode=$?\nexport -p > {kept}\nexit $code'
+        before = f"set -o pipefail\nset -a; source {kept} 2>/dev/null; set +a\n"
+        script = f"{before}{text}\ncode=$?\nexport -p > {kept}\nexit $code"
         return subprocess.run(
             ["bash", "-c", script],
             cwd=self.folder,
@@ -214,7 +215,8 @@ def _served(environment: dict[str, str], folder: Path) -> Iterator[tuple[str, st
     try:
         until = time.monotonic() + START_SECONDS
         while (found := re.search(r"serving (http://\S+)", log.read_text())) is None:
-            assert process.poll() is None and time.monotonic() < until, log.read_text()
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
             time.sleep(0.1)
         key = re.search(r"phx_key_\S+", log.read_text())
         assert key, log.read_text()

@@ -14,7 +14,7 @@ SHOWN = {"", "mermaid", "text"}
 
 @pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS}))
 def test_what_a_page_tells_to_type_exists(page: str) -> None:
-    """Commands and their options, make's targets, modules, routes, manifests, services; JSON, YAML and Python parse."""
+    """Commands, options, targets, modules, routes, manifests, services exist; the rest parses."""
     wrong = [f"{b.page}:{b.line}: {p}" for b in BLOCKS if b.page == page for p in problems(b)]
     assert not wrong, "\n".join(wrong)
 

@@ -1,6 +1,7 @@
 """The documentation's commands, typed as they stand into a shell with a running service; each must succeed.
 
-What a page can only name is put in: its project's id, the service's address and key. Blocks with a note `not run` are
+What a page can only name is put in: its project's id, the service's address and key.
+Blocks with a note `not run` are
 checked by `test_blocks.py` alone.
 """
 
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -45,7 +45,7 @@ def served(
 
 
 def project_of(block: Block, served: tuple[Shop, dict[str, str]]) -> str:
-    """Return the id of the project that a block speaks of; one that waits is made anew, since it is decided on."""
+    """Return the id of the project that a block speaks of; one that waits is made anew."""
     open_shop, known = served
     state = block.note("project") or "delivered"
     if state != "delivered":
