@@ -15,8 +15,10 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from phoenix.domain.budget import Budget, Hold, Most, Spent
+from phoenix.domain.run import ModelCall
 from phoenix.errors import BudgetSpent, ModelTimeout
 from phoenix.llm.calls import Backend, ModelRequest
+from phoenix.llm.failures import Billed
 from phoenix.llm.usage import MemoryUsage
 from phoenix.ports import Budgets, Caller
 
@@ -124,6 +126,30 @@ def choices_of(request: ModelRequest, backend: Backend) -> list[Most]:
     ]
 
 
+def lost_call(backend: Backend, afforded: Affordable, billed: Billed) -> ModelCall:
+    """Return a call that brought no whole answer as it is counted.
+
+    That is what its provider said that it used, and else the most that it can have used.
+    """
+    request = afforded.request
+    if billed.usage is not None:
+        given, written = billed.usage["input_tokens"], billed.usage["output_tokens"]
+        cost = billed.cost_usd
+    else:
+        hold = afforded.hold
+        most = hold.most if hold is not None else choices_of(request, backend)[0]
+        given, written, cost = most.tokens - most.output_tokens, most.output_tokens, most.usd
+    return ModelCall(
+        agent=request.caller.agent,
+        task=request.caller.task,
+        model=backend.name,
+        input_tokens=given,
+        output_tokens=written,
+        cost_usd=cost,
+        broken=True,
+    )
+
+
 def most_input_tokens(request: ModelRequest) -> int:
     """Return how many tokens a request has at most: a token stands for at least one byte of text."""
     sent: list[Any] = [_said(message) for message in request.messages]
@@ -167,6 +193,11 @@ class MemoryBudgets:
         self._began = time.monotonic()
         self._holds: dict[str, Hold] = {}
         self._one = asyncio.Lock()
+
+    @property
+    def held(self) -> int:
+        """How many calls hold something."""
+        return len(self._holds)
 
     async def limited(self) -> bool:
         return self._budget != Budget()
