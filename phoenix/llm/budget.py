@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel
 
@@ -191,7 +191,8 @@ class MemoryBudgets:
         self._usage = usage
         self._budget = budget
         self._began = time.monotonic()
-        self._holds: dict[str, Hold] = {}
+        self._holds: dict[UUID, tuple[Hold, float]] = {}
+        """With the end of each, on the monotonic clock."""
         self._one = asyncio.Lock()
 
     @property
@@ -204,36 +205,41 @@ class MemoryBudgets:
 
     async def hold(self, caller: Caller, choices: Sequence[Most], *, seconds: float) -> Hold | Spent | None:
         async with self._one:
-            used = await self._used()
+            now = time.monotonic()
+            self._holds = {key: held for key, held in self._holds.items() if held[1] > now}
+            used = self._used()
             over: Spent | None = None
             for most in choices:
                 passed = self._over(most, used)
                 if passed is not None:
                     over = passed
                     continue
-                held = {
-                    "usd": sum((h.most.usd or Decimal(0) for h in self._holds.values()), Decimal(0)),
-                    "tokens": Decimal(sum(h.most.tokens for h in self._holds.values())),
-                    "calls": Decimal(len(self._holds)),
-                    "wall_seconds": Decimal(0),
-                }
+                held = self._held()
                 if self._over(most, {name: used[name] + held[name] for name in used}) is not None:
                     return None
                 hold = Hold(id=uuid4(), most=most, lowered_by=over)
-                self._holds[str(hold.id)] = hold
+                self._holds[hold.id] = (hold, now + seconds)
                 return hold
             return over
 
     async def release(self, hold: Hold) -> None:
-        self._holds.pop(str(hold.id), None)
+        self._holds.pop(hold.id, None)
 
-    async def _used(self) -> dict[str, Decimal]:
-        total = await self._usage.total()
-        paid = [call.cost_usd or Decimal(0) for call in self._usage.calls if not call.recorded]
+    def _held(self) -> dict[str, Decimal]:
+        most = [hold.most for hold, _ in self._holds.values()]
         return {
-            "usd": sum(paid, Decimal(0)),
-            "tokens": Decimal(total.input_tokens + total.output_tokens),
-            "calls": Decimal(total.calls),
+            "usd": sum((one.usd or Decimal(0) for one in most), Decimal(0)),
+            "tokens": Decimal(sum(one.tokens for one in most)),
+            "calls": Decimal(len(most)),
+            "wall_seconds": Decimal(0),
+        }
+
+    def _used(self) -> dict[str, Decimal]:
+        paid = [call for call in self._usage.calls if not call.recorded]
+        return {
+            "usd": sum((call.cost_usd or Decimal(0) for call in paid), Decimal(0)),
+            "tokens": Decimal(sum(call.input_tokens + call.output_tokens for call in paid)),
+            "calls": Decimal(len(paid)),
             "wall_seconds": Decimal(time.monotonic() - self._began),
         }
 

@@ -339,19 +339,21 @@ class ProviderModel:
         if self.marks_prefixes:
             messages, options = marked(list(request.messages), dict(request.options))
             request = replace(request, messages=messages, options=options)
+        lost: Billed | None = None
         try:
-            if self._streams is False:
-                return await self._plain(request)
-            streamed = await self._streamed(request)
+            streamed = None if self._streams is False else await self._streamed(request)
             if isinstance(streamed, Streamed):
                 return self._whole(streamed)
-            return replace(await self._plain(request), lost=streamed)
+            lost = streamed
+            return replace(await self._plain(request), lost=lost)
         except self._failures as error:
             if (cut := self._cut_off(error)) is not None:
                 return cut
             # A cause is printed with every traceback: one that quotes the key must not be kept.
             quoted = bool(self._secret) and self._secret in str(error)
-            raise translate(error, self.name, secret=self._secret) from (None if quoted else error)
+            failure = translate(error, self.name, secret=self._secret)
+            failure.billed = failure.billed or lost
+            raise failure from (None if quoted else error)
 
     async def _streamed(self, request: ModelRequest) -> Streamed | Billed | None:
         """Return an answer that came in pieces; None where the server refuses to stream.
