@@ -33,6 +33,9 @@ class NewOptions:
     approvals: str = "ask"
     path: str = "auto"
     budget_usd: str = ""
+    budget_tokens: int | None = None
+    budget_calls: int | None = None
+    budget_minutes: int | None = None
     rules: str = ""
     record: str = ""
     overrides: tuple[str, ...] = ()
@@ -116,6 +119,7 @@ def launch_of(options: NewOptions) -> Launch:
     Raises:
         RequirementInvalid, BudgetInvalid, SettingInvalid, RepositoryUnreadable: what is wrong with it.
     """
+    from phoenix.cli.budgets import limits_of
     from phoenix.cli.policy import read_rules
     from phoenix.engine.launch import Launch
 
@@ -126,6 +130,9 @@ def launch_of(options: NewOptions) -> Launch:
         approvals=approvals_of(options.approvals, GATES),
         path=path_of(options.path),
         budget_usd=budget_of(options.budget_usd),
+        limits=limits_of(
+            tokens=options.budget_tokens, calls=options.budget_calls, minutes=options.budget_minutes
+        ),
         rules=read_rules(options.rules) if options.rules else None,
     ).checked()
 

@@ -19,6 +19,19 @@ Model = Annotated[
 Budget = Annotated[
     str, typer.Option("--budget-usd", metavar="USD", help="Stop when model calls cost this much.")
 ]
+BudgetTokens = Annotated[
+    int | None,
+    typer.Option("--budget-tokens", metavar="N", min=1, help="Stop at so many tokens, in and out together."),
+]
+BudgetCalls = Annotated[
+    int | None, typer.Option("--budget-calls", metavar="N", min=1, help="Stop at so many model calls.")
+]
+BudgetMinutes = Annotated[
+    int | None,
+    typer.Option(
+        "--budget-minutes", metavar="N", min=1, help="Stop after so many minutes, without those of people."
+    ),
+]
 Approvals = Annotated[
     str,
     typer.Option(

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
+from phoenix.llm.failures import Billed
 from phoenix.ports import Caller
 from phoenix.telemetry.redaction import mask_known
 
@@ -86,6 +87,8 @@ class ModelAnswer:
     """The provider's reason for ending: `stop`, `tool_calls`, `length`, `content_filter`, ..."""
     notes: Sequence[tuple[str, dict[str, Any]]] = ()
     """Events to emit with it, as kind and data."""
+    lost: Billed | None = None
+    """A request before it, for the same answer, that brought no whole one."""
 
 
 class Backend(Protocol):

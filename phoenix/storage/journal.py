@@ -50,7 +50,7 @@ class JournalRows:
             return None
 
     async def keep(
-        self, key: CallKey | None, answer: KeptAnswer, call: ModelCall, *, hold: Hold | None = None
+        self, key: CallKey | None, answer: KeptAnswer | None, call: ModelCall, *, hold: Hold | None = None
     ) -> None:
         """Count a call, keep its answer, and release what was held for it, in one transaction.
 
