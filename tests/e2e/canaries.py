@@ -25,14 +25,21 @@ ENVIRONMENT = (
 SETTINGS = ("OPENAI_API_KEY", "PHOENIX_API_KEY", "PHOENIX_OIDC_CLIENT_SECRET")
 USER_FILES = (
     *(".ssh/id_ed25519", ".aws/credentials", ".netrc", ".git-credentials", ".gitconfig", ".pgpass"),
-    *(".config/gh/hosts.yml", ".docker/config.json", ".kube/config", ".pypirc", ".npmrc", ".bash_history"),
+    *(
+        ".vault-token",
+        ".config/gh/hosts.yml",
+        ".docker/config.json",
+        ".kube/config",
+        ".pypirc",
+        ".npmrc",
+        ".bash_history",
+    ),
 )
 DATA_FILES = ("api-keys.json", "notes.txt", "projects/elsewhere/report/evidence.md")
 ROWS = (
     *("webhook", "old_webhook", "signing_key", "password_hash", "project", "title", "event", "artifact"),
     *("memory", "cached_answer", "template", "organisation", "user"),
 )
-FORMS = 11
 
 
 @dataclass
