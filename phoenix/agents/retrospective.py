@@ -24,10 +24,10 @@ from phoenix.domain.lessons import (
 from phoenix.domain.memory import Recall, Recalled
 from phoenix.domain.plan import Plan
 from phoenix.domain.project import Request
-from phoenix.domain.secrets import mask_secrets
 from phoenix.domain.spec import Spec
 from phoenix.domain.work import TaskWork
 from phoenix.ports import Caller, Ports
+from phoenix.telemetry.redaction import mask_secrets
 
 AGENT = "retrospect"
 SETBACK_CHARS = 1500

@@ -45,12 +45,20 @@ def trace(
         str, typer.Option("--run", metavar="KEY", help="Only this task's, such as build/1/T1.")
     ] = "",
     calls: Annotated[bool, typer.Option("--calls/--no-calls", help="With calls of models and tools.")] = True,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="As it was recorded: with requests, sandbox, git and SQL.")
+    ] = False,
     server: Server = "",
     as_json: AsJson = False,
 ) -> None:
     """Print a project's trace as a tree, with times and cost."""
-    from phoenix.cli.lens import tree
     from phoenix.cli.output import finish
+
+    if detail:
+        from phoenix.cli.lens_detail import detailed
+
+        finish(detailed(project, run=run, server=server, as_json=as_json), as_json=as_json)
+    from phoenix.cli.lens import tree
 
     finish(tree(project, run=run, calls=calls, server=server, as_json=as_json), as_json=as_json)
 

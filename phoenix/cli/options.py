@@ -60,3 +60,12 @@ Server = Annotated[
     typer.Option("--server", metavar="URL", help="The service to speak to; else one in this process."),
 ]
 ProjectId = Annotated[str, typer.Argument(metavar="ID", help="A project's id, or its beginning.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change the model catalogue or the options of workflows, such as models.cache_hours=1 or "
+        "workflows.task.rounds=5; may be given again.",
+    ),
+]

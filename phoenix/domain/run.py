@@ -144,6 +144,8 @@ class Project(Frozen):
     """Who launched it; None for what no user did."""
     rules: RuleSet | None = None
     """What its agents' tools may do, beside the rules of service and organisation."""
+    traceparent: str = ""
+    """Names the span that launched it, as W3C writes it; empty where nothing did that is traced."""
     version: int = 1
     """Raised by every change that a user makes to the project."""
     created_at: datetime

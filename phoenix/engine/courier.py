@@ -85,11 +85,13 @@ class Courier:
         database: Where deliveries are.
         send: Posts to a receiver.
         options: How.
+        is_due: Tells whether anything may be due; without it each look claims.
     """
 
     database: AsyncEngine
     send: Send
     options: CourierOptions = field(default_factory=CourierOptions)
+    is_due: Callable[[], Awaitable[bool]] | None = None
     _in_hand: dict[asyncio.Task[None], UUID] = field(default_factory=dict)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -137,7 +139,7 @@ class Courier:
 
     async def _take(self) -> int:
         free = self.options.at_once - len(self._in_hand)
-        if free <= 0:
+        if free <= 0 or (self.is_due is not None and not await self.is_due()):
             return 0
         async with transaction(self.database) as connection:
             found = await deliveries.claim(

@@ -71,6 +71,7 @@ from phoenix.storage.own_runs import OwnRuns
 from phoenix.storage.tidiness import Tidiness
 from phoenix.storage.transitions import Launched, Transitions
 from phoenix.storage.usage import UsageRows
+from phoenix.telemetry import tracing
 from phoenix.tools.rule_files import default_rules
 
 if TYPE_CHECKING:
@@ -245,9 +246,11 @@ class Engine:
         body = launch.flow_input()
         self._programs.start(launch.flow, body)
         now = datetime.now(UTC)
+        project_id = uuid4()
         project = Project(
-            id=uuid4(),
+            id=project_id,
             created_at=now,
+            traceparent=tracing.launches(project_id),
             **launch.model_dump(exclude={"flow", "input", "queue"}),
         )
         run = Run(

@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
 from phoenix.ports import Caller
+from phoenix.telemetry.redaction import mask_known
 
 OUTPUT_TOKENS = 16_384
 """How long an answer may be where neither the request nor what is known of the model says it."""
@@ -116,6 +117,18 @@ class Backend(Protocol):
         Raises:
             CallFailed: with the error as the caller will see it, and whether to try again.
         """
+
+
+def without_secrets(request: ModelRequest) -> ModelRequest:
+    """Return the request without values that this process knows as secrets."""
+    messages = [_masked(m) for m in request.messages]
+    basis = None if request.basis is None else [_masked(m) for m in request.basis]
+    return replace(request, messages=messages, basis=basis)
+
+
+def _masked(message: BaseMessage) -> BaseMessage:
+    content = mask_known(message.content)
+    return message if content == message.content else message.model_copy(update={"content": content})
 
 
 def fitted(request: ModelRequest, backend: Backend) -> ModelRequest:

@@ -20,9 +20,10 @@ from phoenix.errors import (
     ModelUnavailable,
     ModelUnknown,
 )
+from phoenix.telemetry.redaction import MASK, mask_line
+from phoenix.telemetry.shapes import LIKELY
 
 MAX_MESSAGE_CHARS = 300
-KEY_LIKE = re.compile(r"\b(?:sk-|AIza)[\w-]{10,}")
 OVERFLOW_WORDS = (
     "context_length",
     "context window",
@@ -193,8 +194,8 @@ def _says(text: str, words: tuple[str, ...]) -> bool:
 def _text(error: Exception, secret: str) -> str:
     text = " ".join(str(getattr(error, "message", "") or error or type(error).__name__).split())
     if secret:
-        text = text.replace(secret, "[key]")
-    text = KEY_LIKE.sub("[key]", text)
+        text = text.replace(secret, MASK)
+    text = LIKELY.sub(MASK, mask_line(text))
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 
 

@@ -14,9 +14,10 @@ from langchain_core.messages import AIMessage
 from phoenix.domain.budget import Hold
 from phoenix.domain.run import CallKey, KeptAnswer, ModelCall
 from phoenix.errors import InputError, ModelError, ModelTimeout, ModelUnavailable
+from phoenix.llm import traced
 from phoenix.llm.answers import clean_answer
 from phoenix.llm.budget import Affordable, Spending
-from phoenix.llm.calls import Backend, ModelAnswer, ModelRequest, fitted
+from phoenix.llm.calls import Backend, ModelAnswer, ModelRequest, fitted, without_secrets
 from phoenix.llm.compaction import compact
 from phoenix.llm.failures import CallFailed, LeftAlone, cut_off, refusal
 from phoenix.llm.journal import Ordinals, answer_of, kept_form
@@ -113,6 +114,7 @@ class Gateway:
             ModelError: as `failures` translates it, of the last model that was asked.
         """
         deadline = time.monotonic() + self._patience.deadline_seconds
+        request = without_secrets(request)
         candidates = list(await self._router.route(request))
         call = _Call(request, self._ordinals.key(request, self.name), deadline, request)
         while candidates:
@@ -196,9 +198,11 @@ class Gateway:
 
     async def _paid(self, backend: Backend, afforded: Affordable, call: _Call) -> ModelAnswer:
         """Return a backend's answer; what was held for one that does not come is given back."""
+        began = time.monotonic()
         try:
             return await self._answered(backend, afforded.request, call)
-        except BaseException:
+        except BaseException as error:
+            traced.failed(backend.name, call.request.caller, time.monotonic() - began, error)
             await uncut(self._spending.give_back(afforded))
             raise
 
@@ -318,6 +322,7 @@ class Gateway:
         message: AIMessage,
         hold: Hold | None,
     ) -> None:
+        traced.answered(call, answer.finish)
         is_first = call.cost_usd is None and hold is not None and not self._warned
         is_first = is_first and (await self.usage.total()).cost_usd is not None
         await self._journal.keep(key, kept, call, hold=hold)

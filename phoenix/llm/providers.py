@@ -207,6 +207,9 @@ def open_provider(
     if provider == "openai":
         base_url = settings.openai_base_url
         options |= _openai_options(settings, name)
+    own = {"anthropic": settings.anthropic_api_key, "google_genai": settings.google_api_key}.get(provider)
+    if own is not None:
+        options["api_key"] = own.get_secret_value()
     if provider == "ollama":
         options |= {
             "base_url": f"{OLLAMA_URL}/v1",
@@ -219,7 +222,12 @@ def open_provider(
         options |= {"stream_usage": True, "stream_chunk_timeout": None}
     chat = open_chat("openai" if provider == "ollama" else provider, model, options)
     return ProviderModel(
-        name, chat, base_url=base_url, secret=_key(settings), idle_seconds=waits.idle_seconds, prices=prices
+        name,
+        chat,
+        base_url=base_url,
+        secret=options.get("api_key", ""),
+        idle_seconds=waits.idle_seconds,
+        prices=prices,
     )
 
 

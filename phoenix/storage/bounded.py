@@ -23,6 +23,10 @@ ANSWER_SECONDS = 30.0
 FRESH_SECONDS = 1.0
 """A connection that was unused for longer may have been lost unseen."""
 
+SIGNAL_SECONDS = 60.0
+"""How often the driver looks for Ctrl-C while it waits, ten times a second by itself: asyncio's cancelling
+interrupts a wait at once, so that an idle worker need not turn for each connection that listens."""
+
 T = TypeVar("T")
 
 
@@ -43,7 +47,7 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
     async def wait(
         self,
         gen: PQGen[T],
-        interval: float = 0.1,
+        interval: float = SIGNAL_SECONDS,
         timeout: float | None = None,
     ) -> T:
         """Wait as the driver does, but not for ever; only `notifies` has no limit of its own."""

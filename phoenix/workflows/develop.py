@@ -182,28 +182,30 @@ async def leave_red(evidence: Evidence) -> Evidence:
     return evidence
 
 
-small: Pipeline[Sized, Delivery] = (
-    frame
-    >> loop_until(
-        passed, code >> verify, cap=VERIFY_ROUNDS, on_cap=approve("delivery", revise=code >> verify)
+def develop_with(rounds: int = VERIFY_ROUNDS) -> Pipeline[Request, Delivery]:
+    """Return the workflow in which verification is mended so many times at most."""
+    small: Pipeline[Sized, Delivery] = (
+        frame
+        >> loop_until(passed, code >> verify, cap=rounds, on_cap=approve("delivery", revise=code >> verify))
+        >> deliver
+        >> learn
     )
-    >> deliver
-    >> learn
-)
+    large: Pipeline[Sized, Delivery] = (
+        question
+        >> branch_on(no_questions, none=nothing_asked, ask=ask("questions", answer=Answers))
+        >> specify
+        >> approve("spec", revise=specify)
+        >> decompose
+        >> approve("plan", revise=decompose)
+        >> contract
+        >> seal
+        >> loop_until(settled, build >> verify, cap=rounds, on_cap=leave_red)
+        >> approve("delivery", revise=build >> verify)
+        >> deliver
+        >> learn
+    )
+    whole: Pipeline[Request, Delivery] = triage >> branch_on(size, small=small, large=large)
+    return whole
 
-large: Pipeline[Sized, Delivery] = (
-    question
-    >> branch_on(no_questions, none=nothing_asked, ask=ask("questions", answer=Answers))
-    >> specify
-    >> approve("spec", revise=specify)
-    >> decompose
-    >> approve("plan", revise=decompose)
-    >> contract
-    >> seal
-    >> loop_until(settled, build >> verify, cap=VERIFY_ROUNDS, on_cap=leave_red)
-    >> approve("delivery", revise=build >> verify)
-    >> deliver
-    >> learn
-)
 
-develop: Pipeline[Request, Delivery] = triage >> branch_on(size, small=small, large=large)
+develop: Pipeline[Request, Delivery] = develop_with()

@@ -27,6 +27,8 @@ from phoenix.engine.upkeep import tidy
 from phoenix.engine.webhooks import put_digests
 from phoenix.storage import deliveries, events, webhooks
 from phoenix.storage.database import connect, conninfo_of, transaction
+from phoenix.storage.deliveries import DueDeliveries
+from phoenix.storage.direct import Direct
 from phoenix.storage.event_batch import EventBatches
 from phoenix.storage.tables import CLOCK, organisations
 from phoenix.storage.tables_identity import audit
@@ -69,7 +71,10 @@ async def hook(
 
 
 def courier(system: System, **options: Any) -> Courier:
-    return Courier(system.database, Poster(ALLOWED), CourierOptions(**{**vars(FAST), **options}))
+    is_due = DueDeliveries(Direct(system.queue))
+    return Courier(
+        system.database, Poster(ALLOWED), CourierOptions(**{**vars(FAST), **options}), is_due=is_due
+    )
 
 
 async def told(database: AsyncEngine, webhook: Webhook) -> list[WebhookDelivery]:
