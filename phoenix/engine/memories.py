@@ -139,7 +139,8 @@ class Memories:
             async with transaction(self.database) as connection:
                 there = await memories.set_place(connection, organisation_id, texts, place)
             # What was forgotten meanwhile must not come back.
-            await self.vectors.remove(organisation_id, sorted(set(texts) - set(there)))
+            if back := sorted(set(texts) - set(there)):
+                place = await self._take_out(organisation_id, back)
             after, count = max(texts), count + len(there)
 
     async def tried_index(self, organisation_id: UUID) -> str:
@@ -161,11 +162,19 @@ class Memories:
 
     async def _unvector(self, organisation_id: UUID, ids: Sequence[UUID]) -> str:
         try:
-            await self.vectors.remove(organisation_id, ids)
+            if ids:
+                await self._take_out(organisation_id, ids)
         except MemoryUnavailable as error:
             log.warning("memory_vectors_left", reason=error.message)
             return error.message
         return ""
+
+    async def _take_out(self, organisation_id: UUID, ids: Sequence[UUID]) -> str:
+        moved = await self.vectors.remove(organisation_id, ids)
+        if moved.before != moved.after:
+            async with transaction(self.database) as connection:
+                await memories.move_place(connection, organisation_id, moved.before, moved.after)
+        return moved.after
 
     # --- for people, within their request ----------------------------------------------------
 
