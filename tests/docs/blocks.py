@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NOTE = re.compile(r"<!-- ([a-z ]+)(?:: (.*?))? -->\s*\Z", re.DOTALL)
+NOTE = re.compile(r"<!-- ([a-z ]+)(?:: ((?:(?!-->).)*))? -->\s*\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)

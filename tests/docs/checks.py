@@ -21,7 +21,7 @@ OTHERS = {
     "cat", "cd", "cp", "createdb", "curl", "docker", "docker-compose", "echo", "export", "git", "grep",
     "kubectl", "ollama",
     "openssl", "pip", "psql", "rm", "sh", "tar", "tee", "mkdir", "PASSWORD", "apt", "$EDITOR", "sed",
-    "sleep", "redis-cli",
+    "sleep", "redis-cli", "tr",
 }  # fmt: skip
 """Programs that are not ours."""
 

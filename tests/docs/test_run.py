@@ -62,6 +62,8 @@ def put_in(text: str, open_shop: Shop, project: str) -> str:
             found = open_shop.first(kind, project)
             text = text.replace(f"/{kind}/ID", f"/{kind}/{found['id']}")
             text = text.replace("sha256:...", found.get("request", {}).get("value_digest", ""))
+    if re.search(r"phoenix memory \w+ ID", text):
+        text = re.sub(r"\bID\b", str(open_shop.first("memory", project)["id"]), text)
     text = text.replace("phx_key_...", open_shop.key)
     text = re.sub(r"https?://(?:127\.0\.0\.1|localhost):8400", open_shop.url, text)
     return IDS.sub(project, text)
