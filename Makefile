@@ -60,7 +60,7 @@ docs: setup ## Build the documentation, strictly
 lock: ## Lock the dependencies and export the requirements (needs Poetry 2 with its export plugin)
 	poetry lock
 	poetry export -o requirements/runtime.txt
-	poetry export --with dev,docs -E anthropic -E kubernetes -o requirements/dev.txt
+	poetry export --with dev,docs -E anthropic -E aws -E kubernetes -E sentry -E vault -o requirements/dev.txt
 
 clean: ## Remove what was made
 	rm -rf $(VENV) site .mypy_cache .ruff_cache .hypothesis

@@ -1,9 +1,11 @@
 """Race eight people for each of many approvals: one wins each time, and the others are told so.
 
-Prints winners, conflicts and the rate. Exits 0 only where every approval has exactly one winner, one vote,
-one decision and one event, every other racer got a conflict, and every run is woken. PHOENIX_BENCH_APPROVALS
-says how many (10,000). PHOENIX_TEST_DATABASE_URL names a server whose database may be filled; else one is
-started. Run as `python -m benchmarks.approvals`.
+The racers are spread over several engines, as over replicas of the service: within one they take turns, and
+between them the database decides. Prints winners, conflicts and the rate. Exits 0 only where every approval
+has exactly one winner, one vote, one decision and one event, every other racer got a conflict that names who
+won, and every run is woken. PHOENIX_BENCH_APPROVALS says how many (10,000), PHOENIX_BENCH_ENGINES over how
+many engines (2; with 8 the database decides between all). PHOENIX_TEST_DATABASE_URL names a server whose
+database may be filled; else one is started. Run as `python -m benchmarks.approvals`.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -44,8 +47,11 @@ from phoenix.telemetry.logs import configure_logs
 
 APPROVALS = int(os.environ.get("PHOENIX_BENCH_APPROVALS", "10000"))
 RACERS = 8
-AT_ONCE = 2
+ENGINES = int(os.environ.get("PHOENIX_BENCH_ENGINES", "2"))
+AT_ONCE = 8
 """Approvals that are raced for at the same time."""
+CONNECTIONS = 32
+"""Of all engines together; twice as many where all are in use."""
 IN_A_PROJECT = 100
 GATE = approve("spec", of=dict)
 APPROVE = Decision(verdict="approve")
@@ -78,28 +84,35 @@ TRUTH = """
 
 
 @asynccontextmanager
-async def open_engine(folder: Path) -> AsyncIterator[tuple[Engine, AsyncEngine]]:
-    """Open an engine over a new or given database; no worker takes up what is decided."""
+async def open_engines(folder: Path) -> AsyncIterator[tuple[list[Engine], AsyncEngine]]:
+    """Open engines over a new or given database; no worker takes up what is decided."""
     async with AsyncExitStack() as stack:
         url = os.environ.get("PHOENIX_TEST_DATABASE_URL") or await stack.enter_async_context(
             EmbeddedPostgres(folder)
         )
+        assert url is not None
         await upgrade(url)
-        database = connect(url, pool_size=RACERS * AT_ONCE)
-        stack.push_async_callback(database.dispose)
-        queue = open_queue(conninfo(url))
-        await stack.enter_async_context(queue.open_async())
-        saver = await stack.enter_async_context(open_saver(conninfo(url), serializer=StrictSerializer()))
-        log = await stack.enter_async_context(PostgresEventLog(conninfo(url), EventRows(database).read))
-        engine = Engine(
-            database=database,
-            queue=queue,
-            checkpointer=saver,
-            flows={"gate": GATE},
-            ports_for=lambda *_: cast("Ports", SimpleNamespace()),
-            log=log,
-        )
-        yield engine, database
+        opened = [await open_engine(url, stack) for _ in range(ENGINES)]
+        yield [engine for engine, _ in opened], opened[0][1]
+
+
+async def open_engine(url: str, stack: AsyncExitStack) -> tuple[Engine, AsyncEngine]:
+    """Open an engine with connections of its own."""
+    database = connect(url, pool_size=max(2, CONNECTIONS // ENGINES))
+    stack.push_async_callback(database.dispose)
+    queue = open_queue(conninfo(url))
+    await stack.enter_async_context(queue.open_async())
+    saver = await stack.enter_async_context(open_saver(conninfo(url), serializer=StrictSerializer()))
+    log = await stack.enter_async_context(PostgresEventLog(conninfo(url), EventRows(database).read))
+    engine = Engine(
+        database=database,
+        queue=queue,
+        checkpointer=saver,
+        flows={"gate": GATE},
+        ports_for=lambda *_: cast("Ports", SimpleNamespace()),
+        log=log,
+    )
+    return engine, database
 
 
 async def fill(engine: Engine, database: AsyncEngine) -> list[UUID]:
@@ -117,17 +130,25 @@ async def fill(engine: Engine, database: AsyncEngine) -> list[UUID]:
         return list((await connection.execute(text("SELECT id FROM approvals ORDER BY id"))).scalars())
 
 
-async def race(engine: Engine, approval_id: UUID, people: list[Principal], digest: str) -> list[str]:
+async def race(
+    engines: Sequence[Engine], approval_id: UUID, people: Sequence[Principal], digest: str
+) -> list[str]:
     """Let all decide at once; return how each fared."""
+    late: list[str] = []
 
-    async def decide(who: Principal) -> str:
+    async def decide(engine: Engine, who: Principal) -> str:
         try:
             await engine.decide(approval_id, APPROVE, by=who.email, who=who, digest=digest)
-        except DecisionConflict:
+        except DecisionConflict as error:
+            late.append(error.message)
             return "conflict"
-        return "won"
+        return who.email
 
-    return await asyncio.gather(*(decide(who) for who in people))
+    pairs = zip(cycle(engines), people, strict=False)
+    fared = await asyncio.gather(*(decide(engine, who) for engine, who in pairs))
+    winner = next((one for one in fared if one != "conflict"), "nobody")
+    told = sum(winner in message for message in late)
+    return ["won" if one == winner else one for one in fared] + ["told"] * told
 
 
 def person(number: int) -> Principal:
@@ -148,26 +169,31 @@ async def main() -> int:
     people = [person(n) for n in range(RACERS)]
     digest = GATE.request({"text": "what is decided on"}).value_digest
     with TemporaryDirectory() as folder:
-        async with open_engine(Path(folder)) as (engine, database):
-            opened = await fill(engine, database)
+        async with open_engines(Path(folder)) as (engines, database):
+            opened = await fill(engines[0], database)
             fared: Counter[str] = Counter()
             winners: Counter[int] = Counter()
-            start = time.perf_counter()
+            start, began = time.perf_counter(), time.process_time()
             for n in range(0, len(opened), AT_ONCE):
-                races = (race(engine, one, people, digest) for one in opened[n : n + AT_ONCE])
+                races = (race(engines, one, people, digest) for one in opened[n : n + AT_ONCE])
                 for ends in await asyncio.gather(*races):
                     fared.update(ends)
                     winners[ends.count("won")] += 1
-            seconds = time.perf_counter() - start
+            seconds, own = time.perf_counter() - start, time.process_time() - began
             async with database.begin() as connection:
                 truth: dict[str, Any] = dict((await connection.execute(text(TRUTH))).one()._mapping)
-    print(f"approvals {len(opened)}, racers {RACERS} each: {fared['won']} won, {fared['conflict']} conflicts")
-    print(f"approvals by number of winners: {dict(winners)}; rows: {truth}")
-    tried = sum(fared.values())
     print(
-        f"{seconds:.1f} s: {len(opened) / seconds:.0f} approvals and {tried / seconds:.0f} decisions a second"
+        f"approvals {len(opened)}, racers {RACERS} each over {ENGINES} engines: {fared['won']} won,"
+        f" {fared['conflict']} conflicts, {fared['told']} of them told who won"
     )
-    one_each = winners == {1: APPROVALS} and fared["conflict"] == APPROVALS * (RACERS - 1)
+    print(f"approvals by number of winners: {dict(winners)}; rows: {truth}")
+    tried = fared["won"] + fared["conflict"]
+    print(
+        f"{seconds:.1f} s: {len(opened) / seconds:.0f} approvals, {tried / seconds:.0f} decisions a second,"
+        f" {own * 1000 / tried:.1f} ms of this process's CPU a decision"
+    )
+    late = APPROVALS * (RACERS - 1)
+    one_each = winners == {1: APPROVALS} and fared["conflict"] == late and fared["told"] == late
     kept = set(truth.values()) == {APPROVALS}
     return 0 if one_each and kept else 1
 

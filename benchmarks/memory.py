@@ -29,10 +29,11 @@ from benchmarks.databases import drop, fresh, postgres
 from phoenix.domain.memory import MemoryDraft, MemoryQuery
 from phoenix.domain.run import DEFAULT_ORGANISATION as OWN
 from phoenix.engine.memories import DENSE_WIDTH, WORDS_WIDTH, Memories, MemoryOptions
-from phoenix.memory import minilm
+from phoenix.memory import minilm, wordllama
 from phoenix.memory.chroma import ChromaVectors
 from phoenix.memory.hashing import HashedEmbedder
 from phoenix.memory.minilm import MiniLMEmbedder
+from phoenix.memory.wordllama import WordLlamaEmbedder
 from phoenix.ports_memory import Embedder
 from phoenix.storage.database import connect, transaction
 from phoenix.storage.memories import any_word
@@ -220,6 +221,8 @@ async def main() -> int:
     embedders: list[Embedder] = [HashedEmbedder()]
     if minilm.is_there():
         embedders.append(MiniLMEmbedder())
+    if wordllama.is_there():
+        embedders.append(WordLlamaEmbedder())
     for embedder in embedders:
         with tempfile.TemporaryDirectory() as name:
             vectors = ChromaVectors(embedder, folder=Path(name))

@@ -14,6 +14,7 @@ random() {
 
 written postgres_password "$(random)"
 written redis_password "$(random)"
+written grafana_password "$(random)"
 written database_url "postgresql://phoenix:$(cat "$folder/postgres_password")@postgres:5432/phoenix"
 written redis_url "redis://:$(cat "$folder/redis_password")@redis:6379/0"
 written openai_api_key "${OPENAI_API_KEY:-}"

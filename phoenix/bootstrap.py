@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import AsyncIterator, Collection, Mapping
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from procrastinate import App
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from phoenix.checkpoints.saver import open_saver
+from phoenix import __version__
+from phoenix.checkpoints.saver import Checkpointer, open_saver
 from phoenix.checkpoints.serializer import StrictSerializer
+from phoenix.configuration.composing import Composed, overrides_of
+from phoenix.configuration.renewing import renewing
 from phoenix.delivery.branch import PUSH
 from phoenix.delivery.posting import Poster
 from phoenix.domain.addresses import Allowed
@@ -46,12 +52,13 @@ from phoenix.llm.models import prices_of
 from phoenix.llm.traffic import Traffic
 from phoenix.memory.choice import open_vectors
 from phoenix.ports import Code, Provisioner, Sandboxes
+from phoenix.safety import check_safe
 from phoenix.sandbox.choice import Probe, choose_sandboxes, probe_all, probe_kubernetes
 from phoenix.sandbox.kubernetes import KubernetesSandboxes
 from phoenix.sandbox.measured import MeasuredSandboxes
 from phoenix.sandbox.pods import KubernetesOptions
 from phoenix.sandbox.provision import WheelProvisioner
-from phoenix.settings import Settings
+from phoenix.settings import Settings, live_secrets, open_stores
 from phoenix.shop import Shop
 from phoenix.storage import migrate
 from phoenix.storage.bounded import connect_bounded
@@ -61,19 +68,54 @@ from phoenix.storage.deliveries import DueDeliveries
 from phoenix.storage.direct import Direct
 from phoenix.storage.embedded import EmbeddedPostgres
 from phoenix.storage.events import EventRows
+from phoenix.storage.passwords import password_file
+from phoenix.storage.spans import SpanRows
+from phoenix.telemetry import tracing
+from phoenix.telemetry.recorder import Recorder, RecorderOptions
+from phoenix.telemetry.redaction import KNOWN
+from phoenix.telemetry.sentry import reporting
 from phoenix.tools.rule_files import default_rules, parse_rules
-from phoenix.workflows.develop import develop
+from phoenix.workflows.develop import develop, develop_with
 from phoenix.workflows.merging import merge
-from phoenix.workflows.task import task
+from phoenix.workflows.options import WorkflowOptions, compose_workflows
+from phoenix.workflows.task import task, task_with
 from phoenix.workspace.copying import ProjectRepositories
 from phoenix.workspace.reading import ProjectCode
+
+log = structlog.get_logger(__name__)
 
 START_FREE = 4
 """Space that a start asks for, as a multiple of that below which work pauses."""
 REDIS_SECONDS = 0.5
 """How long a model call waits for Redis before it goes without the response cache."""
 
+OTLP_NAMES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""OpenTelemetry's own names of the setting that names a collector."""
+
 FLOWS: Mapping[str, Flow[Any, Any]] = {"develop": develop, "task": task, "merge": merge}
+
+
+def service_flows(settings: Settings) -> Mapping[str, Flow[Any, Any]]:
+    """Return the workflows that come with Phoenix, with what is set about them.
+
+    Raises:
+        SettingInvalid: it cannot be used; names file, line and path.
+    """
+    if settings.workflows is None and not overrides_of("workflows", settings.overrides):
+        return FLOWS
+    options, _ = composed_workflows(settings)
+    ours = develop_with(options.develop.verify_rounds), task_with(options.task.rounds)
+    return {**FLOWS, "develop": ours[0], "task": ours[1]}
+
+
+def composed_workflows(settings: Settings) -> tuple[WorkflowOptions, Composed | None]:
+    """Return the options of the workflows and where each comes from.
+
+    Raises:
+        SettingInvalid: they cannot be used; names file, line and path.
+    """
+    overrides = overrides_of("workflows", settings.overrides)
+    return compose_workflows(settings.workflows, overrides, environment=settings.config_environment)
 
 
 @dataclass(frozen=True)
@@ -129,17 +171,14 @@ async def open_system(
     """
     _prepare(settings, to_work=execution)
     async with AsyncExitStack() as stack:
+        stack.enter_context(reporting(settings.sentry_dsn))
         sandboxes = await _sandboxes(settings, stack) if execution else _Nothing()
-        url, database = await _database(settings, stack)
+        url, database = await _renewed_database(settings, stack)
         if settings.auto_migrate:
             await migrate.upgrade(url)
-        known = {**FLOWS, **(flows or {})}
-        opened = open_saver(conninfo(url), serializer=_serializer(known, types), connect=connect_bounded)
-        saver = await stack.enter_async_context(opened)
-        rows = await _rows(url, settings, stack)
-        log = await stack.enter_async_context(PostgresEventLog(conninfo(url), EventRows(rows).read))
-        queue = open_queue(conninfo(url))
-        await stack.enter_async_context(queue.open_async())
+        known = {**service_flows(settings), **(flows or {})}
+        saver, rows, log, queue = await _storage(settings, url, _serializer(known, types), stack)
+        await stack.enter_async_context(open_tracing(settings, url, sweeps=execution))
         provisioner = WheelProvisioner(settings.home / "environments", sandboxes)
         shop = await _shop(settings, sandboxes, provisioner, rows, stack, record=record, given=backends)
         repositories = ProjectRepositories(settings.home / "projects")
@@ -169,6 +208,20 @@ async def open_system(
         upkeep.schedule()
         parts = (upkeep, sandboxes.kind, database, rows, shop.memories, shop.traffic)
         yield System(settings, engine, settings.home, *parts)
+
+
+async def _storage(
+    settings: Settings, url: str, serializer: StrictSerializer, stack: AsyncExitStack
+) -> tuple[Checkpointer, AsyncEngine, PostgresEventLog, App]:
+    """Open what checkpoints, rows, events and jobs go through."""
+    saver = await stack.enter_async_context(
+        open_saver(conninfo(url), serializer=serializer, connect=connect_bounded)
+    )
+    rows = await _rows(url, settings, stack)
+    log = await stack.enter_async_context(PostgresEventLog(conninfo(url), EventRows(rows).read))
+    queue = open_queue(conninfo(url))
+    await stack.enter_async_context(queue.open_async())
+    return saver, rows, log, queue
 
 
 def _courier(settings: Settings, rows: AsyncEngine, queue: App) -> Courier:
@@ -214,6 +267,34 @@ def _kubernetes_options(settings: Settings) -> KubernetesOptions:
         warm=settings.kubernetes_warm,
         environments=settings.home / "environments",
     )
+
+
+@asynccontextmanager
+async def open_tracing(settings: Settings, url: str, *, sweeps: bool) -> AsyncIterator[None]:
+    """Record this process's spans within the body, where that is wanted.
+
+    Raises:
+        SettingInvalid: they are to be sent, and no collector is named.
+    """
+    named = bool(settings.otlp_endpoint) or any(os.environ.get(name) for name in OTLP_NAMES)
+    if settings.traces in ("otlp", "both") and not named:
+        hint = f"Set PHOENIX_OTLP_ENDPOINT, or {OTLP_NAMES[0]}."
+        raise SettingInvalid("No collector is named to send traces to.", field="PHOENIX_TRACES", hint=hint)
+    if settings.traces == "off":
+        yield
+        return
+    sender = None
+    if named and settings.traces != "database":
+        # It takes a while to import, and most systems have no collector.
+        from phoenix.telemetry.otlp import OtlpSender
+
+        instance = f"{socket.gethostname()}:{os.getpid()}"
+        sender = OtlpSender(settings.otlp_endpoint, version=__version__, instance=instance)
+    options = RecorderOptions(settings.trace_share, keeps_all=settings.traces != "otlp", sweeps=sweeps)
+    recorder = Recorder(SpanRows(conninfo(url), limit=settings.trace_max_spans), sender, options)
+    async with recorder.running():
+        with tracing.installed(recorder):
+            yield
 
 
 @asynccontextmanager
@@ -286,8 +367,16 @@ class _Nothing:
 
 def _prepare(settings: Settings, *, to_work: bool) -> None:
     """Find what is wrong with the settings before anything is opened, and make the data folder."""
+    check_safe(settings, serves=False, works=to_work)
+    learn_secrets(settings)
     prices_of(settings)
     make_home(settings, to_work=to_work)
+
+
+def learn_secrets(settings: Settings) -> None:
+    """Have all secrets of settings and environment masked from now on."""
+    KNOWN.add_settings(settings)
+    KNOWN.add_environment(os.environ)
 
 
 def make_home(settings: Settings, *, to_work: bool = False) -> None:
@@ -322,6 +411,26 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> tuple[str, str
     return url, "embedded PostgreSQL"
 
 
+async def _renewed_database(settings: Settings, stack: AsyncExitStack) -> tuple[str, str]:
+    """Return the database's URL and name; renew what came from stores, its password too, until the end."""
+    url, database = await _database(settings, stack)
+    secrets = live_secrets(settings)
+
+    def changed(names: Collection[str]) -> None:
+        if "database_url" in names and take is not None:
+            take(secrets["database_url"].get_secret_value())
+        if late := sorted({"redis_url"} & set(names)):
+            log.warning("secret_needs_restart", settings=[secrets[name].said for name in late])
+
+    take: Callable[[str], None] | None = None
+    if "database_url" in secrets:
+        url, take = stack.enter_context(password_file(url, settings.home))
+    seconds = settings.secrets_refresh_seconds
+    renewal = renewing(secrets, open_stores(settings), seconds=seconds, changed=changed)
+    await stack.enter_async_context(renewal)
+    return url, database
+
+
 async def migrate_database(
     settings: Settings, *, to: str = "head", down: str = "", check_only: bool = False
 ) -> Migrated:
@@ -336,6 +445,7 @@ async def migrate_database(
     Raises:
         SchemaTooNew, SchemaInUse, NotFound, DatabaseUnavailable: why it is not done.
     """
+    learn_secrets(settings)
     make_home(settings)
     async with AsyncExitStack() as stack:
         url, _ = await _database(settings, stack)

@@ -24,11 +24,13 @@ from phoenix.engine.identity import Identity
 from phoenix.engine.work import wall_of
 from phoenix.errors import NotFound, SettingInvalid
 from phoenix.events.shared import SharedEventLog
+from phoenix.safety import check_safe
 from phoenix.settings import Settings
 from phoenix.shop import find_model, is_choice
 from phoenix.storage import organisations
 from phoenix.storage.database import transaction
 from phoenix.storage.signing import stored_keys
+from phoenix.telemetry.redaction import know
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +56,7 @@ async def open_door(
     """
     settings, rows = system.settings, system.rows
     if local is None:
+        check_safe(settings, serves=True, works=False)
         await _look_at_wall(rows)
     identity = Identity(rows)
     key = None if local else await identity.first_admin(DEFAULT_ORGANISATION, FIRST_ADMIN)
@@ -61,6 +64,7 @@ async def open_door(
     async def keys() -> SigningKeys:
         async with transaction(rows) as connection:
             found = await stored_keys(connection)
+        know(*found.secrets.values())
         return SigningKeys(found.current, found.secrets)
 
     redis = settings.redis_url.get_secret_value() if settings.redis_url and not local else None
@@ -177,7 +181,7 @@ async def _open_provider(settings: Settings, rows: AsyncEngine) -> AsyncIterator
     options = ProviderOptions(
         issuer=check_address(settings.oidc_issuer, "PHOENIX_OIDC_ISSUER"),
         client_id=settings.oidc_client_id,
-        client_secret=secret.get_secret_value() if secret else "",
+        client_secret=secret.get_secret_value if secret else "",
         redirect=f"{home}{PREFIX}/auth/oidc/callback",
     )
     async with httpx.AsyncClient(timeout=SECONDS, follow_redirects=False) as client:

@@ -14,6 +14,7 @@ PhoenixError
 │   ├── PayloadInvalid
 │   ├── PayloadTooLarge
 │   ├── SettingInvalid
+│   ├── SecretUnavailable
 │   └── AddressRefused
 ├── Conflict                   expected: somebody else was first, or the thing has changed
 │   ├── DecisionConflict
@@ -176,6 +177,12 @@ class PayloadTooLarge(InputError):
 
 class SettingInvalid(InputError):
     """A setting is missing or wrong."""
+
+
+class SecretUnavailable(InputError):
+    """A secret cannot be had from where it is kept."""
+
+    category: Category = "transient"
 
 
 class AddressRefused(InputError):

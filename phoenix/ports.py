@@ -246,7 +246,7 @@ class CallJournal(Protocol):
         """Return a call's answer if it arrived before. One that this version cannot read is missing."""
 
     async def keep(
-        self, key: CallKey | None, answer: KeptAnswer, call: ModelCall, *, hold: Hold | None = None
+        self, key: CallKey | None, answer: KeptAnswer | None, call: ModelCall, *, hold: Hold | None = None
     ) -> None:
         """Count an answered call and keep its answer, both or neither; without a key only count it.
 

@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from phoenix.configuration.composing import Composed, overrides_of
 from phoenix.delivery.branch import BranchOutlet
 from phoenix.domain.listed import Listed
 from phoenix.domain.model_name import behind_chaos
@@ -24,14 +25,14 @@ from phoenix.errors import (
 from phoenix.llm import listing, providers
 from phoenix.llm.access import Aliases, open_alias, require_keys
 from phoenix.llm.calls import Backend
-from phoenix.llm.catalogue import CHOICE, Catalogue, read_catalogue
+from phoenix.llm.catalogue import CHOICE, Catalogue, compose_catalogue, read_catalogue
 from phoenix.llm.models import MissingModels, open_backend, open_models
 from phoenix.llm.response_cache import RedisAnswers, ResponseCache
 from phoenix.llm.routing import CatalogueRouter, read_choice
 from phoenix.llm.traffic import Traffic
 from phoenix.ports import Effect, Models, Ports, Provisioner, Sandboxes
 from phoenix.sandbox.harness import PytestHarness
-from phoenix.settings import Settings
+from phoenix.settings import Settings, live_secrets
 from phoenix.storage.answers import AnswerRows
 from phoenix.workspace.places import scope_of
 from phoenix.workspace.push import push_target, shown
@@ -55,13 +56,14 @@ class Shop:
     """What answers for a model's name instead of its provider."""
     traffic: Traffic = field(default_factory=Traffic)
     backends: dict[str, Backend] = field(init=False)
+    _opened_with: dict[str, tuple[str, ...]] = field(init=False, default_factory=dict)
     catalogue: Catalogue | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.backends = dict(self.given or {})
         self.catalogue = _usable_catalogue(self.settings, to_work=bool(self.sandboxes.kind))
         if self.catalogue is not None:
-            self._aliases = Aliases(self.catalogue, self.settings, self.backends)
+            self._aliases = Aliases(self.catalogue, self.settings, self.given or {})
 
     def ports(self, run: Run, project: Project, services: Services) -> Ports:
         """Return what a run may use."""
@@ -163,8 +165,13 @@ class Shop:
         )
 
     def _backend(self, model: str) -> Backend:
-        if model not in self.backends:
+        if model in (self.given or {}):
+            return self.backends[model]
+        keys = tuple(secret.get_secret_value() for secret in live_secrets(self.settings).values())
+        # A key that was renewed opens the model anew.
+        if model not in self.backends or self._opened_with[model] != keys:
             self.backends[model] = open_backend(self.settings, model)
+            self._opened_with[model] = keys
         return self.backends[model]
 
 
@@ -174,7 +181,28 @@ def service_catalogue(settings: Settings) -> Catalogue | None:
     Raises:
         SettingInvalid: it cannot be used; names file, line and path.
     """
-    return None if settings.models is None else read_catalogue(settings.models)
+    overrides = overrides_of("models", settings.overrides)
+    if settings.models is not None:
+        return read_catalogue(settings.models, overrides, environment=settings.config_environment)
+    if overrides:
+        raise SettingInvalid(
+            f"There is no model catalogue that {overrides[0]} could change.",
+            field="PHOENIX_MODELS",
+            hint="Set it to a YAML file or a folder.",
+        )
+    return None
+
+
+def composed_catalogue(settings: Settings) -> tuple[Catalogue, Composed] | None:
+    """Return the model catalogue and where each of its values comes from; None where none is set.
+
+    Raises:
+        SettingInvalid: it cannot be used; names file, line and path.
+    """
+    if service_catalogue(settings) is None or settings.models is None:
+        return None
+    overrides = overrides_of("models", settings.overrides)
+    return compose_catalogue(settings.models, overrides, environment=settings.config_environment)
 
 
 async def list_models(settings: Settings, *, check: bool = False) -> Sequence[Listed]:

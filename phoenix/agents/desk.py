@@ -18,6 +18,7 @@ from phoenix.domain.execution import ExecuteResult
 from phoenix.domain.work import ToolOutput
 from phoenix.errors import DomainInvalid, NotFound, PathRefused
 from phoenix.ports import Ports, Sandbox, Worktree
+from phoenix.telemetry.redaction import mask
 
 WRITERS = frozenset({"bash", "edit_file", "run_checks", "submit"})
 MAX_BASH_SECONDS = 300
@@ -260,6 +261,8 @@ class Desk:
         return text if root == "/workspace" else text.replace(root, "/workspace")
 
     async def _shown(self, text: str) -> str:
+        # Before it is capped: half a secret is not known any more.
+        text = mask(text)
         if len(text) <= MAX_CHARS:
             return text
         digest = await self.ports.artifacts.put(ToolOutput(text=text[:2_000_000]))

@@ -16,6 +16,8 @@ from phoenix.agents.desk import WRITERS, Desk
 from phoenix.agents.messages import messages_channel
 from phoenix.domain.cleaning import clean_text
 from phoenix.errors import DomainInvalid, PathRefused
+from phoenix.telemetry import tracing
+from phoenix.telemetry.redaction import mask
 
 Handler = Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
 
@@ -81,6 +83,10 @@ class Pinned(AgentMiddleware[CodingState, Any, Any]):
 
     async def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> ToolMessage | Command[Any]:
         """Run the call on the pinned commit."""
+        with tracing.tool(request.tool_call["name"]):
+            return await self._pinned(request, handler)
+
+    async def _pinned(self, request: ToolCallRequest, handler: Handler) -> ToolMessage | Command[Any]:
         desk, name = self.desk, request.tool_call["name"]
         await desk.stand_at(request.state["commit"])
         desk.commit = request.state["commit"]
@@ -96,7 +102,7 @@ class Pinned(AgentMiddleware[CodingState, Any, Any]):
             result = _answer(request, f"Refused: {error}")
         if not isinstance(result, ToolMessage):
             return result
-        result = result.model_copy(update={"content": clean_text(str(result.content))})
+        result = result.model_copy(update={"content": mask(clean_text(str(result.content)))})
         await desk.ports.events.emit(
             "tool_called",
             tool=name,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from phoenix.agents.results import cap
-from phoenix.domain.code_facts import LICENCE_FILES, language_of, licence_of
+from phoenix.agents.retrospective import SMALL_TASK
+from phoenix.domain.code_facts import LICENCE_FILES, changed_in, language_of, licence_of
 from phoenix.domain.evidence import Build, Delivery, Evidence, TaskResult
 from phoenix.domain.lessons import Lessons
 from phoenix.domain.memory import MAX_MEMORY_CHARS, MemoryDraft, ProjectOutcome, TaskOutcome
@@ -30,10 +31,14 @@ async def remember(delivery: Delivery, lessons: Lessons, ports: Ports) -> None:
     plan = await ports.artifacts.get(build.plan, Plan) if build.plan else None
     usage = await ports.models.usage()
     tasks = outcomes(build.tasks)
+    files = [f for result in build.tasks for f in result.files]
+    if plan is None:
+        tasks = [TaskOutcome(task=SMALL_TASK, first_try=evidence.passed and build.round <= 1)]
+        files = changed_in(await ports.workspace.patch(build.base, build.commit))
     await ports.memory.settle(ProjectOutcome(tasks=tasks, calls=usage.calls, cost_usd=usage.cost_usd))
     if not evidence.passed:
         return
-    language = language_of([f for result in build.tasks for f in result.files])
+    language = language_of(files)
     about = MemoryDraft(
         kind="requirement",
         text=cap(request.text, MAX_MEMORY_CHARS - 200),

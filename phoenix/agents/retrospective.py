@@ -10,7 +10,7 @@ from phoenix.agents.prompting import plain_yaml, render
 from phoenix.agents.requirement import as_yaml
 from phoenix.agents.results import cap
 from phoenix.agents.steering import Inbox
-from phoenix.domain.evidence import Build, Delivery, Evidence, TaskResult
+from phoenix.domain.evidence import Build, CriterionEvidence, Delivery, Evidence, TaskResult
 from phoenix.domain.frozen import Frozen
 from phoenix.domain.lessons import (
     MAX_LESSON_CHARS,
@@ -21,18 +21,25 @@ from phoenix.domain.lessons import (
     Provenance,
     Tag,
 )
+from phoenix.domain.memory import Recall, Recalled
 from phoenix.domain.plan import Plan
 from phoenix.domain.project import Request
-from phoenix.domain.secrets import mask_secrets
 from phoenix.domain.spec import Spec
 from phoenix.domain.work import TaskWork
 from phoenix.ports import Caller, Ports
+from phoenix.telemetry.redaction import mask_secrets
 
 AGENT = "retrospect"
 SETBACK_CHARS = 1500
 TASK_CHARS = 6000
 DIFF_CHARS = 9000
+MENDED_CHARS = 4000
 MAX_DIFFS = 2
+MAX_KNOWN = 8
+SMALL_TASK = "T1"
+"""The whole of the short path, which has no plan."""
+TOLD_AGAIN = ("debugging", "snippet")
+"""Kinds that an agent would write down again, having been told of them."""
 
 
 class LessonDraft(Frozen):
@@ -67,28 +74,33 @@ async def retrospect(delivery: Delivery, ports: Ports) -> Learned:
     spec = await ports.artifacts.get(evidence.spec, Spec)
     request = await ports.artifacts.get(spec.request, Request)
     plan = await ports.artifacts.get(build.plan, Plan) if build.plan else None
-    works = await _works(ports)
+    results, works = build.tasks, await _works(ports)
+    if plan is None:
+        results, works = await small_history(build, ports)
+    known = await seen(ports)
     messages = render(
         "retrospect",
         request=request,
         spec=as_yaml(spec),
         plan=as_yaml(plan) if plan else "",
-        tasks=plain_yaml([_history(result, works.get(result.task)) for result in build.tasks]),
+        tasks=plain_yaml([_history(result, works.get(result.task)) for result in results]),
+        mended=await _mended(works, ports),
         changes=await _changes(works, ports),
+        known="\n".join(f"- {item.text}" for item in known),
         evidence=plain_yaml(_outcome(evidence)),
         most=MAX_LESSONS,
     )
     caller = Caller(AGENT)
     messages += await Inbox(ports, caller).fresh(1)
     draft = await ports.models.structured(caller, messages, LessonsDraft)
-    known = {r.task for r in build.tasks}, {c.id for c in spec.criteria()}
     origin = Provenance(
         project=ports.project_id,
         commit=delivery.commit,
         agent=AGENT,
         foreign=request.repository is not None,
     )
-    return keep(draft, origin, tasks=known[0], criteria=known[1])
+    ids = {r.task for r in results}, {c.id for c in spec.criteria()}
+    return keep(draft, origin, tasks=ids[0], criteria=ids[1])
 
 
 async def _works(ports: Ports) -> dict[str, TaskWork]:
@@ -98,13 +110,67 @@ async def _works(ports: Ports) -> dict[str, TaskWork]:
     return {work.task: work for work in works}
 
 
+async def small_history(build: Build, ports: Ports) -> tuple[list[TaskResult], dict[str, TaskWork]]:
+    """Return what the short path's one task went through, as if it had been a plan's."""
+    earlier = await setbacks_of(build, ports)
+    first = await ports.artifacts.get(earlier[0].build, Build) if earlier else build
+    problems = [said for evidence in earlier for said in problems_of(evidence)]
+    work = TaskWork(
+        spec=build.spec,
+        task=SMALL_TASK,
+        title=SMALL_TASK,
+        brief="",
+        base=build.base,
+        commit=build.commit,
+        first=first.commit,
+        round=build.round,
+        setbacks=problems,
+    )
+    result = TaskResult(task=SMALL_TASK, status="done", commit=build.commit, rounds=build.round)
+    return [result], {SMALL_TASK: work}
+
+
+async def setbacks_of(build: Build, ports: Ports) -> list[Evidence]:
+    """Return the verifications of the short path that sent it back, the first one first."""
+    found = await ports.artifacts.find(Evidence, spec=build.spec)
+    return sorted((e for e in found if not e.passed and e.round < build.round), key=lambda e: e.round)
+
+
+def problems_of(evidence: Evidence) -> list[str]:
+    """Say what a verification found wrong, as the coding agent is told."""
+    return [*(_why_not(c) for c in evidence.criteria if not c.holds), *evidence.problems]
+
+
+def _why_not(criterion: CriterionEvidence) -> str:
+    said = "; ".join(f"{t.id} {t.outcome}: {t.message[:1000]}" for t in criterion.tests)
+    return f"{criterion.criterion} is not shown to hold: {said or 'no test was named for it'}"
+
+
+async def seen(ports: Ports) -> list[Recalled]:
+    """Return the lessons that agents of this project were reminded of, each once, in their order."""
+    told = await ports.artifacts.find(Recall)
+    return list({i.id: i for r in told[::-1] for i in r.items if i.kind in TOLD_AGAIN}.values())[:MAX_KNOWN]
+
+
+async def _mended(works: dict[str, TaskWork], ports: Ports) -> dict[str, str]:
+    """Return what the tasks that were sent back most often changed after that, as diffs."""
+    return {
+        work.task: cap(await ports.workspace.patch(work.first, work.commit), MENDED_CHARS)
+        for work in _sent_back(works)
+        if work.first and work.commit and work.first != work.commit
+    }
+
+
 async def _changes(works: dict[str, TaskWork], ports: Ports) -> dict[str, str]:
     """Return what the tasks that were sent back most often changed in the end, as diffs."""
-    sent_back = sorted((w for w in works.values() if w.setbacks and w.commit), key=lambda w: -w.round)
     return {
         work.task: cap(await ports.workspace.patch(work.base, work.commit or work.base), DIFF_CHARS)
-        for work in sent_back[:MAX_DIFFS]
+        for work in _sent_back(works)
     }
+
+
+def _sent_back(works: dict[str, TaskWork]) -> list[TaskWork]:
+    return sorted((w for w in works.values() if w.setbacks and w.commit), key=lambda w: -w.round)[:MAX_DIFFS]
 
 
 def _history(result: TaskResult, work: TaskWork | None) -> dict[str, object]:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Security
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from limits import RateLimitItem
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import HTTPConnection
@@ -26,15 +25,15 @@ from phoenix.domain.run import DEFAULT_ORGANISATION
 from phoenix.engine.approvals import Approvals
 from phoenix.engine.identity import KEY_MARK, Identity, read_credential
 from phoenix.errors import Forbidden, Unauthenticated
+from phoenix.telemetry import context
 
 PUBLIC = "public"
 
-_bearer = HTTPBearer(auto_error=False, description="An access token, or an API key.")
-_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key.")
-
-Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-Key = Annotated[str | None, Security(_key)]
-
+SCHEMES: Mapping[str, Mapping[str, str]] = {
+    "HTTPBearer": {"type": "http", "description": "An access token, or an API key.", "scheme": "bearer"},
+    "APIKeyHeader": {"type": "apiKey", "description": "An API key.", "in": "header", "name": "X-API-Key"},
+}
+"""What a request may carry, as the description of the API says it."""
 
 Find = Callable[[AsyncConnection | None], Awaitable[Principal]]
 """Tells whose a credential is, and counts the request; a transaction that is given is theirs from then on."""
@@ -125,6 +124,7 @@ class Gatekeeper:
             else:
                 who = await self.identity.of_session(session_id, within=within)
             await self.rates.check(self.limit, *_counted(who))
+            context.bind(organisation_id=str(who.organisation_id))
             return who
 
         return find
@@ -193,7 +193,7 @@ class Policy:
         self.limit = limit
         self.refused = refused
 
-    async def __call__(self, request: Request, _bearer: Bearer, _key: Key) -> Principal:
+    async def __call__(self, request: Request) -> Principal:
         gatekeeper: Gatekeeper = request.app.state.gatekeeper
         known: Principal | None = getattr(request.state, "principal", None)
         who = known or await gatekeeper.principal(request)
@@ -280,6 +280,18 @@ def policy_of(dependant: Dependant) -> str:
     return ""
 
 
+def declared(routers: Sequence[tuple[str, APIRouter]]) -> dict[tuple[str, str], str]:
+    """Return what the routes of routers declare, by method and path; empty where a route declares none."""
+    found: dict[tuple[str, str], str] = {}
+    for prefix, router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute | APIWebSocketRoute):
+                path = prefix + route.path
+                methods = (route.methods or set()) if isinstance(route, APIRoute) else {"WEBSOCKET"}
+                found |= {(method, path): policy_of(route.dependant) for method in methods}
+    return found
+
+
 def policies(app: FastAPI, routers: Sequence[tuple[str, APIRouter]]) -> dict[tuple[str, str], str]:
     """Return the policy of every route, by method and path.
 
@@ -290,13 +302,7 @@ def policies(app: FastAPI, routers: Sequence[tuple[str, APIRouter]]) -> dict[tup
     Raises:
         RuntimeError: a route declares none, or belongs to none of the routers.
     """
-    found: dict[tuple[str, str], str] = {}
-    for prefix, router in routers:
-        for route in router.routes:
-            if isinstance(route, APIRoute | APIWebSocketRoute):
-                path = prefix + route.path
-                methods = (route.methods or set()) if isinstance(route, APIRoute) else {"WEBSOCKET"}
-                found |= {(method, path): policy_of(route.dependant) for method in methods}
+    found = declared(routers)
     # What clients can call, by the framework's own account of it.
     called = {(m.upper(), path) for path, methods in app.openapi()["paths"].items() for m in methods}
     bare = [place for place, policy in found.items() if not policy] + sorted(called - set(found))

@@ -32,6 +32,7 @@ from phoenix.api import (
     projects,
     rules,
     templates,
+    traces,
     webhooks,
     workers,
     workflows,
@@ -59,14 +60,16 @@ from phoenix.settings import ROUTE_LIMITS
 PREFIX = "/api/v1"
 DOCS = ("/docs", "/redoc")
 COMPRESSED_BYTES = 1024
-EXPOSED = ["X-Request-ID", "ETag", "Location", "Retry-After", "Idempotency-Replayed"]
+ACCEPTED = ("Authorization", "X-API-Key", "Idempotency-Key", "If-Match", "Content-Type", "traceparent")
+EXPOSED = ["X-Request-ID", "ETag", "Location", "Retry-After", "Idempotency-Replayed", "traceparent"]
 
+# In the order in which they are looked through: what is asked most comes first.
 ROUTERS: tuple[tuple[str, APIRouter], ...] = (
+    (PREFIX, projects.router),
     (PREFIX, auth.router),
     (PREFIX, oidc.router),
     (PREFIX, members.router),
     (PREFIX, organisation.router),
-    (PREFIX, projects.router),
     (PREFIX, messages.router),
     (PREFIX, rules.router),
     (PREFIX, forks.router),
@@ -76,6 +79,7 @@ ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     (PREFIX, templates.router),
     (PREFIX, workflows.router),
     (PREFIX, events.router),
+    (PREFIX, traces.router),
     (PREFIX, approvals.router),
     (PREFIX, audit.router),
     (PREFIX, workers.router),
@@ -152,6 +156,8 @@ def create_app(parts: Parts, options: ApiOptions | None = None) -> ASGIApp:
     app.state.sign_in_limit = read_limit(options.sign_in_limit)
     app.state.sources = parts.sources
     app.state.projects = Projects(parts.database)
+    # Asking the router would walk all routes for each answer.
+    app.state.projects_path = str(app.url_path_for("list_projects"))
     app.state.approvals = Approvals(parts.database)
     app.state.organisations = Organisations(parts.database)
     app.state.code = parts.code
@@ -179,7 +185,7 @@ def create_app(parts: Parts, options: ApiOptions | None = None) -> ASGIApp:
             surrounded,
             allow_origins=list(options.cors_origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "If-Match", "Content-Type"],
+            allow_headers=[*ACCEPTED],
             expose_headers=EXPOSED,
             max_age=600,
         )
@@ -200,5 +206,5 @@ def bare_app() -> FastAPI:
     errors.install(app)
     for prefix, router in ROUTERS:
         app.include_router(router, prefix=prefix, responses=problems())
-    describe(app, PREFIX)
+    describe(app, PREFIX, ROUTERS)
     return app

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 
+from phoenix.api.access import PUBLIC, SCHEMES, declared
 from phoenix.api.errors import PROBLEM
 from phoenix.api.examples import put_examples
 
@@ -60,12 +62,26 @@ def problems() -> dict[int | str, dict[str, Any]]:
     }
 
 
-def describe(app: FastAPI, prefix: str) -> None:
-    """Make an application describe itself with the form of its problems, and with examples.
+def put_schemes(made: dict[str, Any], policies: Mapping[tuple[str, str], str]) -> None:
+    """Say what credentials each route takes that is not public.
+
+    As dependencies, which is the framework's way, they would be solved with every request, for nothing: who
+    makes it is known before.
+    """
+    made["components"]["securitySchemes"] = {name: {**scheme} for name, scheme in SCHEMES.items()}
+    for (method, path), policy in policies.items():
+        operation = made["paths"].get(path, {}).get(method.lower())
+        if operation is not None and policy != PUBLIC:
+            operation["security"] = [{name: []} for name in SCHEMES]
+
+
+def describe(app: FastAPI, prefix: str, routers: Sequence[tuple[str, APIRouter]]) -> None:
+    """Make an application describe itself: who may come in, the form of its problems, and examples.
 
     Args:
         app: The application.
         prefix: What stands before the paths of its routes.
+        routers: Those it is made of, each with what stands before its paths.
     """
 
     def openapi() -> dict[str, Any]:
@@ -77,6 +93,7 @@ def describe(app: FastAPI, prefix: str) -> None:
             form = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= form.pop("$defs", {})
             schemas[NAME] = form
+            put_schemes(made, declared(routers))
             put_examples(made, prefix)
             app.openapi_schema = made
         return app.openapi_schema

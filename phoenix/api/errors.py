@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 
 from phoenix import errors
 from phoenix.errors import DomainInvalid, PayloadInvalid, PhoenixError, RateLimited
+from phoenix.telemetry.redaction import mask_line, redact
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +25,7 @@ STATUS: Mapping[type[PhoenixError], int] = {
     PhoenixError: 500,
     errors.InputError: 422,
     errors.NotFound: 404,
+    errors.SecretUnavailable: 503,
     errors.PayloadTooLarge: 413,
     errors.Conflict: 409,
     errors.VersionConflict: 412,
@@ -75,7 +77,7 @@ def problem(
     """Return a problem+json answer; empty members are left out."""
     body = {"type": f"urn:phoenix:problem:{code}", "title": title, "status": status, "code": code}
     members = {"detail": detail, "request_id": request_id, **more}
-    body |= {name: value for name, value in members.items() if value}
+    body |= {name: redact(value, masking=mask_line) for name, value in members.items() if value}
     return JSONResponse(body, status_code=status, media_type=PROBLEM, headers=dict(headers or {}))
 
 

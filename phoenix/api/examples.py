@@ -92,6 +92,19 @@ MOMENT = {
     "cost_usd": "0.0312",
     "at": LATER,
 }
+SPAN = {
+    "id": "00f067aa0ba902b7",
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "parent_id": "b7ad6b7169203331",
+    "run_id": RUN_ID,
+    "attempt": 1,
+    "kind": "step",
+    "name": "large/specify",
+    "began_at": AT,
+    "ended_at": LATER,
+    "status": "ok",
+    "attributes": {"phoenix.step": "specify"},
+}
 MESSAGE = {
     "id": APPROVAL_ID,
     "project_id": PROJECT_ID,
@@ -203,6 +216,7 @@ REQUESTS: Mapping[str, Any] = {
 """What fits each body, by the name of its schema. A new body needs a line here."""
 
 ANSWERS: Mapping[str, Any] = {
+    "SpanPage": {"items": [SPAN], "next": None, "counts": {"kept": 1}},
     "MemoryItem": MEMORY,
     "Searched": {
         "hits": [{"item": MEMORY, "why": "close in meaning; words: dates", "score": 0.031}],

@@ -64,6 +64,6 @@ async def fork(
         order = ForkOrder(**values)
         made = await engine.forks.fork(project_id, given.at, order, by=who.email, work=work)
     await work.note("project.fork", made.id, source=str(project_id), at=made.forked_at)
-    response.headers["Location"] = str(request.app.url_path_for("read_project", project_id=made.id))
+    response.headers["Location"] = f"{request.app.state.projects_path}/{made.id}"
     response.headers["ETag"] = etag(made.version)
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
+import structlog
 from fastapi import Request, Response
 from pydantic import Field
 
@@ -23,10 +24,13 @@ from phoenix.engine.engine import Engine
 from phoenix.engine.launch import Launch
 from phoenix.engine.launching import Behalf
 from phoenix.engine.work import Work
+from phoenix.telemetry import context
 
 Usd = Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=4, strict=False)]
 Approvals = Annotated[str, Field(max_length=200, examples=["guarded", "spec,plan,delivery"])]
 Priority = Annotated[int, Field(ge=-100, le=100)]
+
+log = structlog.get_logger(__name__)
 
 
 class NewProject(Payload):
@@ -100,6 +104,8 @@ async def launch_project(
     else:
         project = await engine.launch(order, work=work)
         await work.note("project.launch", project.id, title=project.title, **noted)
-    response.headers["Location"] = str(request.app.url_path_for("read_project", project_id=project.id))
+    context.bind(project_id=str(project.id))
+    log.info("project_launched", model=model)
+    response.headers["Location"] = f"{request.app.state.projects_path}/{project.id}"
     response.headers["ETag"] = etag(project.version)
     return project

@@ -16,7 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phoenix.api.errors import internal, of_error
 from phoenix.errors import PayloadInvalid, PayloadTooLarge
+from phoenix.telemetry import tracing
 from phoenix.telemetry.metrics import REQUEST_SECONDS, REQUESTS
+from phoenix.telemetry.spans import Attribute, Span, traceparent_of
 
 log = structlog.get_logger(__name__)
 
@@ -68,10 +70,16 @@ class RequestContext:
         asked = Headers(scope=scope).get("x-request-id", "")
         request_id = asked if ID_FORM.fullmatch(asked) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self._serve(scope, receive, send, request_id)
+        method = scope["method"] if scope.get("method") in METHODS else "other"
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            tracing.request(method, Headers(scope=scope).get("traceparent", "")) as span,
+        ):
+            await self._serve(scope, receive, send, request_id, span)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, span: Span | None
+    ) -> None:
         started = time.monotonic()
         status = 0
 
@@ -80,6 +88,8 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 self._add_headers(message, scope["path"], request_id)
+                if span is not None:
+                    MutableHeaders(scope=message)["traceparent"] = traceparent_of(span)
             await send(message)
 
         try:
@@ -94,6 +104,8 @@ class RequestContext:
             about: dict[str, Any] = {"method": scope.get("method", "WS"), "path": scope["path"]}
             log.info("request_served", **about, status=status, seconds=seconds)
             _count(scope, status, seconds)
+            if span is not None:
+                _tell(span, scope, status, request_id)
 
     def _add_headers(self, message: Message, path: str, request_id: str) -> None:
         headers = MutableHeaders(scope=message)
@@ -103,6 +115,16 @@ class RequestContext:
         headers.setdefault("Content-Security-Policy", DOCS_POLICY if path in self.docs else POLICY)
         if self.is_secure:
             headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+
+
+def _tell(span: Span, scope: Scope, status: int, request_id: str) -> None:
+    """Let a span say which route served a request, and how."""
+    route = getattr(scope.get("route"), "path", "none")
+    span.name = f"{span.name} {route}"
+    said: dict[str, Attribute] = {"http.route": route, "http.response.status_code": status}
+    span.attributes |= said | {"phoenix.request.id": request_id}
+    if status >= 500 or not status:
+        span.end("failed")
 
 
 def _count(scope: Scope, status: int, seconds: float) -> None:

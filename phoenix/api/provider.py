@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -46,8 +46,8 @@ class ProviderOptions:
 
     issuer: str
     client_id: str
-    client_secret: str
-    """Empty for a public client, which PKCE alone protects."""
+    client_secret: str | Callable[[], str]
+    """Or what tells it, where it may change. Empty for a public client, which PKCE alone protects."""
     redirect: str
     """Where the provider sends browsers back to."""
 
@@ -153,7 +153,8 @@ class Provider:
             "client_id": self.options.client_id,
             "code_verifier": verifier,
         }
-        secret = self.options.client_secret
+        given = self.options.client_secret
+        secret = given() if callable(given) else given
         auth = httpx.BasicAuth(self.options.client_id, secret) if secret else httpx.USE_CLIENT_DEFAULT
         request = self._client.build_request("POST", (await self._found()).token, data=form)
         status, body = await self._answer(request, auth)

@@ -7,8 +7,8 @@ import math
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -25,12 +25,15 @@ OPEN_FILES = 65_536
 """Sockets are files: as many as the system lets this process have, up to so many."""
 
 
-class Protocol(H11Protocol):
-    """The server's protocol, which leaves clients that never come to the end of a request's head.
+class _Patience(asyncio.Protocol):
+    """Leaves clients that never come to the end of a request's head.
 
     The library waits for ever for the first byte, and for each one after it.
     """
 
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    cycle: Any
     _impatient: asyncio.TimerHandle | None = None
     _is_away = False
 
@@ -42,9 +45,9 @@ class Protocol(H11Protocol):
         super().data_received(data)
         self._watch()
 
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+    def handle_websocket_upgrade(self, *event: Any) -> None:
         self._calm()
-        super().handle_websocket_upgrade(event)
+        super().handle_websocket_upgrade(*event)  # type: ignore[misc]
         # From here on another protocol has the connection.
         self._is_away = True
 
@@ -68,6 +71,43 @@ class Protocol(H11Protocol):
         self._impatient = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class PlainProtocol(_Patience, H11Protocol):
+    """The server's protocol in Python alone, which bounds what it keeps of a head by itself."""
+
+
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+except ImportError:  # the parser in C is not everywhere to be had
+    Protocol: type[asyncio.Protocol] = PlainProtocol
+else:
+
+    class QuickProtocol(_Patience, HttpToolsProtocol):
+        """The server's protocol with a parser in C: that keeps what it cannot tell yet, however much."""
+
+        _untold = 0
+        """Bytes since the parser told of a head's end, or of a part of a body."""
+
+        def data_received(self, data: bytes) -> None:
+            self._untold += len(data)
+            super().data_received(data)
+            if self._untold > HEADER_BYTES and not self._is_away and not self.transport.is_closing():
+                self.send_400_response("The head of this request is too large.")
+
+        def on_headers_complete(self) -> None:
+            self._untold = 0
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._untold = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._untold = 0
+            super().on_message_complete()
+
+    Protocol = QuickProtocol
 
 
 def more_files() -> None:

@@ -25,6 +25,7 @@ from pydantic import BaseModel
 
 from phoenix.domain.schemas import models
 from phoenix.errors import CheckpointRefused
+from phoenix.telemetry.redaction import mask_line
 
 Key = tuple[str, str]
 
@@ -162,7 +163,8 @@ class StrictSerializer(wire.JsonPlusSerializer):
         if isinstance(item, _DeltaSnapshot):
             return ormsgpack.Ext(wire.EXT_DELTA_SNAPSHOT, self._pack(item.value))
         if isinstance(item, BaseException):
-            return repr(item)
+            # It quotes what it was raised with.
+            return mask_line(repr(item))
         key = _key(type(item))
         if self._types.get(key) is not type(item):
             _refuse(key, "is not on the allow-list")

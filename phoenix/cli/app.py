@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from phoenix.cli.config_tree import config
 from phoenix.cli.lens_tree import lens
 from phoenix.cli.memory_tree import memory
 from phoenix.cli.options import (
@@ -13,10 +14,14 @@ from phoenix.cli.options import (
     Approvals,
     AsJson,
     Budget,
+    BudgetCalls,
+    BudgetMinutes,
+    BudgetTokens,
     Concurrency,
     Detach,
     Flows,
     Model,
+    Overrides,
     ProbePort,
     ProjectId,
     Queues,
@@ -24,6 +29,7 @@ from phoenix.cli.options import (
     Server,
 )
 from phoenix.cli.policy_tree import policy
+from phoenix.cli.upkeep_tree import delete, migrate, prune
 
 app = typer.Typer(
     name="phoenix",
@@ -38,6 +44,7 @@ app = typer.Typer(
 app.add_typer(policy)
 app.add_typer(lens)
 app.add_typer(memory)
+app.add_typer(config)
 
 
 @app.command()
@@ -68,11 +75,15 @@ def new(  # noqa: PLR0913, PLR0917 each is an option of the command line
         ),
     ] = "auto",
     budget_usd: Budget = "",
+    budget_tokens: BudgetTokens = None,
+    budget_calls: BudgetCalls = None,
+    budget_minutes: BudgetMinutes = None,
     rules: Annotated[
         str,
         typer.Option("--rules", metavar="FILE", help="Permission rules for its agents' tools, as YAML."),
     ] = "",
     record: Record = "",
+    overrides: Overrides = None,
     detach: Detach = False,
     server: Server = "",
     as_json: AsJson = False,
@@ -90,8 +101,12 @@ def new(  # noqa: PLR0913, PLR0917 each is an option of the command line
         approvals=approve,
         path=path,
         budget_usd=budget_usd,
+        budget_tokens=budget_tokens,
+        budget_calls=budget_calls,
+        budget_minutes=budget_minutes,
         rules=rules,
         record=record,
+        overrides=tuple(overrides or ()),
         detach=detach,
         server=server,
         as_json=as_json,
@@ -202,12 +217,20 @@ def worker(
     queues: Queues = None,
     flow: Flows = None,
     probe_port: ProbePort = None,
+    overrides: Overrides = None,
 ) -> None:
     """Work on whatever is due in the database, until stopped; Ctrl-C or SIGTERM drains."""
     from phoenix.cli.output import finish
     from phoenix.cli.work import names, work
 
-    finish(work(concurrency=concurrency, queues=names(queues), flows=flow or (), probe_port=probe_port))
+    working = work(
+        concurrency=concurrency,
+        queues=names(queues),
+        flows=flow or (),
+        probe_port=probe_port,
+        overrides=overrides or (),
+    )
+    finish(working)
 
 
 @app.command()
@@ -220,12 +243,21 @@ def up(
     concurrency: Concurrency = None,
     flow: Flows = None,
     probe_port: ProbePort = None,
+    overrides: Overrides = None,
 ) -> None:
     """Run Phoenix in one process: HTTP service, worker, and the database where none is configured."""
-    from phoenix.cli.output import finish
+    from phoenix.cli.output import finish, quick_loop
     from phoenix.cli.work import up as command
 
-    finish(command(concurrency=concurrency, flows=flow or (), host=host, port=port, probe_port=probe_port))
+    serving = command(
+        concurrency=concurrency,
+        flows=flow or (),
+        host=host,
+        port=port,
+        probe_port=probe_port,
+        overrides=overrides or (),
+    )
+    finish(serving, loop=quick_loop)
 
 
 @app.command()
@@ -379,69 +411,9 @@ def approve(
     finish(deciding, as_json=as_json)
 
 
-@app.command()
-def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; show what would go.")] = False,
-    older_than: Annotated[
-        float | None,
-        typer.Option(
-            "--older-than",
-            metavar="DAYS",
-            min=0,
-            max=36_500,
-            help="How long ago a project must have ended; PHOENIX_RETENTION_DAYS when left out.",
-        ),
-    ] = None,
-    server: Server = "",
-    as_json: AsJson = False,
-) -> None:
-    """Remove what finished projects no longer need; deliveries, evidence and commits stay.
-
-    At a service these are your organisation's projects, and takes its administrator.
-    """
-    from phoenix.cli.output import finish
-    from phoenix.cli.prune import prune as command
-
-    pruning = command(dry_run=dry_run, older_than=older_than, server=server, as_json=as_json)
-    finish(pruning, as_json=as_json)
-
-
-@app.command()
-def delete(
-    project: ProjectId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    server: Server = "",
-    as_json: AsJson = False,
-) -> None:
-    """Delete a project with all that belongs to it; a branch published to your repository stays."""
-    from phoenix.cli.output import finish
-    from phoenix.cli.prune import delete as command
-
-    finish(command(project, yes=yes, server=server, as_json=as_json), as_json=as_json)
-
-
-@app.command()
-def migrate(
-    to: Annotated[
-        str, typer.Option("--to", metavar="REVISION", help="The last migration to apply.")
-    ] = "head",
-    down: Annotated[
-        str,
-        typer.Option(
-            "--down", metavar="REVISION", help="Undo migrations down to this one; base takes all away."
-        ),
-    ] = "",
-    check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit with 1 when something is to be done.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --down.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Bring the database's schema up to date, before the processes of a new version start."""
-    from phoenix.cli.migrate import migrate as command
-    from phoenix.cli.output import finish
-
-    finish(command(to=to, down=down, check=check, yes=yes, as_json=as_json), as_json=as_json)
+app.command()(prune)
+app.command()(delete)
+app.command()(migrate)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from phoenix.errors import SettingInvalid
 if TYPE_CHECKING:
     from phoenix.client.costs import Costs
     from phoenix.domain.organisation import UsageLine
+    from phoenix.domain.run import Project
 
 COLUMNS = ("Calls", "Tokens in", "Tokens out", "Cost")
 
@@ -39,8 +40,9 @@ async def costs(prefix: str, *, by: str = "", server: str = "", as_json: bool = 
         print_json({"lines": items, "project": None if found is None else found.model_dump(mode="json")})
         return 0
     _print(keys, lines)
-    if found is not None:
+    if found is not None and project is not None:
         _print_tasks(found)
+        _print_limits(project)
     return 0
 
 
@@ -92,5 +94,12 @@ def _print_tasks(found: Costs) -> None:
                 cells[2:] = [usd(expected.usd), f"{usd(expected.low)} to {usd(expected.high)}", basis]
             table.add_row(*(line(cell) for cell in cells))
         new_console().print(table)
-    if found.budget_usd is not None:
-        new_console().print(line(f"Budget: {usd(found.budget_usd)}"))
+
+
+def _print_limits(project: Project) -> None:
+    from phoenix.cli.budgets import limits_text
+    from phoenix.cli.documents import line, new_console
+
+    limits = limits_text(project.budget_usd, project.limits)
+    if limits:
+        new_console().print(line(f"Budget: {limits}"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phoenix.errors import InputError, SettingInvalid, Unauthenticated
+from phoenix.telemetry.redaction import know
 
 if TYPE_CHECKING:
     from phoenix.settings import Settings
@@ -48,6 +49,7 @@ def checked_key(text: str) -> str:
     key = text.strip()
     if not key or len(key) > MAX_KEY_CHARS or not key.isascii() or not key.isprintable() or " " in key:
         raise SettingInvalid("This is no API key.", field="PHOENIX_API_KEY")
+    know(key)
     return key
 
 

@@ -18,6 +18,7 @@ from phoenix.cli.escape import clean, one_line
 from phoenix.cli.forms import to_yaml
 from phoenix.domain.approval import HumanRequest
 from phoenix.domain.evidence import Evidence
+from phoenix.domain.forecast import Forecast
 from phoenix.domain.lessons import Lessons
 from phoenix.domain.plan import PlanDraft
 from phoenix.domain.project import Questions
@@ -45,7 +46,27 @@ def line(text: str, style: str = "") -> Text:
 def document(request: HumanRequest) -> RenderableType:
     """Return what is decided on."""
     kind = str(request.answer_schema.get(TYPE_KEY, "")).rpartition(":")[2]
-    return of_kind(kind.lower(), request.value)
+    shown = of_kind(kind.lower(), request.value)
+    expected = request.notes.get("forecast")
+    return shown if expected is None else Group(shown, forecast_text(expected))
+
+
+def forecast_text(value: Any) -> RenderableType:
+    """Return what each task of a plan is expected to cost; as YAML when it is of another version's form."""
+    try:
+        forecast = Forecast.model_validate(value)
+    except ValidationError:
+        return line(to_yaml({"forecast": value}))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("Task", "Size", "Expected", "Range", "From"):
+        table.add_column(name, justify="left" if name in ("Task", "Size", "From") else "right")
+    for each in forecast.tasks:
+        cost = each.cost
+        basis = f"{cost.tasks} past tasks" if cost.tasks else "assumed"
+        cells = (each.task, each.size, f"${cost.usd:.2f}", f"${cost.low:.2f} to ${cost.high:.2f}", basis)
+        table.add_row(*(line(cell) for cell in cells))
+    whole = f"Expected: ${forecast.usd:.2f} for all tasks (${forecast.low:.2f} to ${forecast.high:.2f})."
+    return Group(table, line(whole))
 
 
 def of_kind(kind: str, value: dict[str, Any]) -> RenderableType:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 async def print_graph(target: str) -> int:
     """Print a flow, `develop` or FILE:NAME."""
@@ -13,10 +15,11 @@ async def print_graph(target: str) -> int:
         typer.echo(load_flow(target).flow.to_mermaid(), nl=False)
         return 0
     from phoenix.errors import NotFound
+    from phoenix.flow import Flow
     from phoenix.workflows.develop import develop
     from phoenix.workflows.task import task
 
-    flows = {"develop": develop, "task": task}
+    flows: dict[str, Flow[Any, Any]] = {"develop": develop, "task": task}
     if target not in flows:
         raise NotFound(f"There is no flow {target!r}.", hint="Give develop, task, or FILE:NAME.")
     typer.echo(flows[target].to_mermaid(), nl=False)

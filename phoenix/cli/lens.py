@@ -52,7 +52,8 @@ class Wanted:
 
 
 @asynccontextmanager
-async def _client(server: str) -> AsyncIterator[Client]:
+async def lens_client(server: str) -> AsyncIterator[Client]:
+    """Yield a client of the service, or of one of this process."""
     from phoenix.cli.connection import open_connection
     from phoenix.cli.session import open_settings
 
@@ -74,7 +75,7 @@ async def list_projects(*, status: str = "", server: str = "", as_json: bool = F
     """Print projects with their figures, newest first."""
     from phoenix.cli.show import listed
 
-    async with _client(server) as client:
+    async with lens_client(server) as client:
         found = [row for row in map(listed, await client.projects()) if status in ("", row["status"])]
         gate = asyncio.Semaphore(AT_ONCE)
 
@@ -121,7 +122,7 @@ async def tree(
     prefix: str, *, run: str = "", calls: bool = True, server: str = "", as_json: bool = False
 ) -> int:
     """Print a trace as a tree."""
-    async with _client(server) as client:
+    async with lens_client(server) as client:
         trace = await _trace(client, prefix)
     if as_json:
         print_json(trace.model_dump(mode="json"))
@@ -185,7 +186,7 @@ async def list_spans(prefix: str, wanted: Wanted, *, server: str = "", as_json: 
     if wanted.kind not in ("", *kinds):
         known = f"Give one of {', '.join(kinds)}."
         raise InputError(f"{wanted.kind!r} is no kind.", field="--kind", hint=known)
-    async with _client(server) as client:
+    async with lens_client(server) as client:
         trace = await _trace(client, prefix)
     found = [span for span in trace.spans if wanted.takes(span)]
     if as_json:
@@ -212,7 +213,7 @@ async def stats(prefixes: Sequence[str], *, server: str = "", as_json: bool = Fa
     """Print figures of projects together."""
     from phoenix.domain.trace_figures import figures
 
-    async with _client(server) as client:
+    async with lens_client(server) as client:
         traces = [await _trace(client, prefix) for prefix in prefixes]
     found = figures(traces)
     if as_json:
@@ -244,7 +245,7 @@ async def diff(first: str, second: str, *, server: str = "", as_json: bool = Fal
     """Print what two projects did not do alike; return 1 where there is something."""
     from phoenix.domain.trace_figures import differences
 
-    async with _client(server) as client:
+    async with lens_client(server) as client:
         one, two = await _trace(client, first), await _trace(client, second)
     found = differences(one, two)
     if as_json:

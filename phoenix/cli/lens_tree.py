@@ -45,12 +45,20 @@ def trace(
         str, typer.Option("--run", metavar="KEY", help="Only this task's, such as build/1/T1.")
     ] = "",
     calls: Annotated[bool, typer.Option("--calls/--no-calls", help="With calls of models and tools.")] = True,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="As it was recorded: with requests, sandbox, git and SQL.")
+    ] = False,
     server: Server = "",
     as_json: AsJson = False,
 ) -> None:
     """Print a project's trace as a tree, with times and cost."""
-    from phoenix.cli.lens import tree
     from phoenix.cli.output import finish
+
+    if detail:
+        from phoenix.cli.lens_detail import detailed
+
+        finish(detailed(project, run=run, server=server, as_json=as_json), as_json=as_json)
+    from phoenix.cli.lens import tree
 
     finish(tree(project, run=run, calls=calls, server=server, as_json=as_json), as_json=as_json)
 
@@ -93,3 +101,39 @@ def diff(first: Project, second: Project, server: Server = "", as_json: AsJson =
     from phoenix.cli.output import finish
 
     finish(command(first, second, server=server, as_json=as_json), as_json=as_json)
+
+
+@lens.command()
+def replay(
+    project: Project,
+    since: Annotated[
+        float, typer.Option("--since", metavar="SECONDS", min=0, help="From so long after the start.")
+    ] = 0.0,
+    until: Annotated[
+        float, typer.Option("--until", metavar="SECONDS", min=0, help="Up to so long after the start.")
+    ] = float("inf"),
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind", metavar="KIND", help="Only this kind of event, such as step_finished; repeat."
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also events that say nothing to a reader.")
+    ] = False,
+    speed: Annotated[
+        float,
+        typer.Option(
+            "--speed", metavar="N", min=0, help="Pause as it did, N times as fast; 0 does not pause."
+        ),
+    ] = 0.0,
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
+    """Play back what happened in a project, with times. Runs nothing and calls no model."""
+    from phoenix.cli.output import finish
+    from phoenix.cli.replay import Excerpt
+    from phoenix.cli.replay import replay as command
+
+    wanted = Excerpt(since, until, frozenset(kind or ()), everything)
+    finish(command(project, wanted, speed=speed, server=server, as_json=as_json), as_json=as_json)

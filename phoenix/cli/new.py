@@ -33,8 +33,13 @@ class NewOptions:
     approvals: str = "ask"
     path: str = "auto"
     budget_usd: str = ""
+    budget_tokens: int | None = None
+    budget_calls: int | None = None
+    budget_minutes: int | None = None
     rules: str = ""
     record: str = ""
+    overrides: tuple[str, ...] = ()
+    """What changes the model catalogue and the options of workflows."""
     detach: bool = False
     server: str = ""
     as_json: bool = False
@@ -47,7 +52,8 @@ async def new(options: NewOptions) -> int:
     from phoenix.cli.screen import open_screen
     from phoenix.cli.session import end, open_settings, usable_model, work_on
 
-    settings = open_settings(model=options.model, server=options.server)
+    settings = open_settings(model=options.model, server=options.server).overridden(options.overrides)
+    check_overrides(settings, options)
     check_record(settings, record, detach=options.detach)
     model = await usable_model(settings, named=bool(options.model))
     launch = launch.model_copy(update={"model": model})
@@ -60,6 +66,20 @@ async def new(options: NewOptions) -> int:
         project = await connection.client.launch(launch)
         view, overview = await work_on(connection, project, screen)
     return end(view, overview, as_json=options.as_json)
+
+
+def check_overrides(settings: Settings, options: NewOptions) -> None:
+    """Check that whoever works on the project is told what changes.
+
+    Raises:
+        SettingInvalid: the work is not done in this process.
+    """
+    if options.overrides and (options.detach or settings.server):
+        raise SettingInvalid(
+            "Who works on this project is another process, which has its own settings.",
+            field="--set",
+            hint="Give --set to `phoenix up` or `phoenix worker`.",
+        )
 
 
 async def detached(connection: Connection, project: Project, *, as_json: bool = False) -> int:
@@ -99,6 +119,7 @@ def launch_of(options: NewOptions) -> Launch:
     Raises:
         RequirementInvalid, BudgetInvalid, SettingInvalid, RepositoryUnreadable: what is wrong with it.
     """
+    from phoenix.cli.budgets import limits_of
     from phoenix.cli.policy import read_rules
     from phoenix.engine.launch import Launch
 
@@ -109,6 +130,9 @@ def launch_of(options: NewOptions) -> Launch:
         approvals=approvals_of(options.approvals, GATES),
         path=path_of(options.path),
         budget_usd=budget_of(options.budget_usd),
+        limits=limits_of(
+            tokens=options.budget_tokens, calls=options.budget_calls, minutes=options.budget_minutes
+        ),
         rules=read_rules(options.rules) if options.rules else None,
     ).checked()
 

@@ -19,6 +19,19 @@ Model = Annotated[
 Budget = Annotated[
     str, typer.Option("--budget-usd", metavar="USD", help="Stop when model calls cost this much.")
 ]
+BudgetTokens = Annotated[
+    int | None,
+    typer.Option("--budget-tokens", metavar="N", min=1, help="Stop at so many tokens, in and out together."),
+]
+BudgetCalls = Annotated[
+    int | None, typer.Option("--budget-calls", metavar="N", min=1, help="Stop at so many model calls.")
+]
+BudgetMinutes = Annotated[
+    int | None,
+    typer.Option(
+        "--budget-minutes", metavar="N", min=1, help="Stop after so many minutes, without those of people."
+    ),
+]
 Approvals = Annotated[
     str,
     typer.Option(
@@ -60,3 +73,12 @@ Server = Annotated[
     typer.Option("--server", metavar="URL", help="The service to speak to; else one in this process."),
 ]
 ProjectId = Annotated[str, typer.Argument(metavar="ID", help="A project's id, or its beginning.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change the model catalogue or the options of workflows, such as models.cache_hours=1 or "
+        "workflows.task.rounds=5; may be given again.",
+    ),
+]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -16,6 +15,7 @@ import typer
 
 from phoenix.cli.escape import clean
 from phoenix.errors import DomainInvalid, FlowInvalid, InputError, PhoenixError, StepTypeMismatch
+from phoenix.telemetry.redaction import KNOWN, hide_addresses, mask
 
 DELIVERED = 0
 FAILED = 1
@@ -49,14 +49,33 @@ class Standing:
 
 standing = Standing()
 
-CREDENTIALS = re.compile(r"://[^/@\s\"\\]+@")
+
+def quick_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop for what serves many requests: the one in C, where it is to be had."""
+    try:
+        import uvloop
+    except ImportError:  # it is not everywhere to be had
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
-def finish(command: Coroutine[Any, Any, int], *, as_json: bool = False) -> NoReturn:
-    """Run a command to its end and exit with its code; an error of Phoenix becomes one message."""
+def finish(
+    command: Coroutine[Any, Any, int],
+    *,
+    as_json: bool = False,
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> NoReturn:
+    """Run a command to its end and exit with its code; an error of Phoenix becomes one message.
+
+    Args:
+        command: What is run.
+        as_json: An error is also said as JSON.
+        loop: Makes the event loop that it runs in; None takes Python's own.
+    """
     standing.begin("")
     try:
-        code = asyncio.run(_terminable(command))
+        with asyncio.Runner(loop_factory=loop) as runner:
+            code = runner.run(_terminable(command))
         sys.stdout.flush()
     except PhoenixError as error:
         code = exit_code_of(error)
@@ -88,7 +107,7 @@ def exit_code_of(error: PhoenixError) -> int:
 def report(error: PhoenixError, *, as_json: bool = False) -> None:
     """Say what went wrong and what to do, on standard error; with JSON the last line says it too."""
     where = f"{error.field}: " if error.field else ""
-    say(f"error: {where}{error.message}")
+    say(mask(f"error: {where}{error.message}"))
     if error.hint:
         say(f"hint: {error.hint}")
     if standing.project_id:
@@ -129,6 +148,6 @@ def say(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON to standard output, without the credentials of addresses."""
+    """Print a value as one line of JSON, without known secrets and the credentials of addresses."""
     text = json.dumps(value, ensure_ascii=True, default=str)
-    typer.echo(CREDENTIALS.sub("://***@", text))
+    typer.echo(KNOWN.mask(hide_addresses(text))[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 from phoenix.cli.board import spent
@@ -35,8 +36,11 @@ def open_settings(*, model: str = "", server: str = "", only_here: str = "") -> 
     """
     from phoenix.settings import load_settings
     from phoenix.telemetry.logs import configure_logs
+    from phoenix.telemetry.redaction import KNOWN
 
     settings = load_settings()
+    KNOWN.add_settings(settings)
+    KNOWN.add_environment(os.environ)
     # A failed run is reported as one message: its log record is for those who asked for logs.
     asked = "log_level" in settings.model_fields_set
     configure_logs(settings.log_level if asked else "error", settings.log_format)

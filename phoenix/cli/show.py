@@ -126,6 +126,8 @@ def shown(view: View, overview: Overview) -> dict[str, Any]:
             "model": overview.project.model,
             "forked_from": origin(overview.project),
             "usage": overview.usage.model_dump(mode="json"),
+            "budget_usd": None if overview.project.budget_usd is None else str(overview.project.budget_usd),
+            "limits": overview.project.limits.model_dump(mode="json"),
             "artifacts": overview.artifacts,
             "approvals": [a.model_dump(mode="json") for a in overview.approvals],
         }
@@ -147,6 +149,7 @@ def tokens_of(usage: Usage) -> str:
 
 
 def _print_project(console: Console, view: View, overview: Overview) -> None:
+    from phoenix.cli.budgets import limits_text
     from phoenix.cli.documents import line, of_kind, tasks_table
     from phoenix.cli.screen import present
 
@@ -166,6 +169,7 @@ def _print_project(console: Console, view: View, overview: Overview) -> None:
     elif view.tests:
         present(console, "Tests", line(view.tests))
     present(console, "Cost", line(f"{cost_of(usage)}; {tokens_of(usage)}; model {project.model}"))
+    present(console, "Budget", line(limits_text(project.budget_usd, project.limits) or "none"))
     delivery = overview.artifacts.get("delivery")
     if delivery:
         rows_ = [f"{name}: {delivery.get(name, '')}" for name in ("branch", "commit", "repository", "report")]
@@ -190,7 +194,7 @@ def _print_next(console: Console, overview: Overview) -> None:
 
 
 def _print_decision(console: Console, approval: Approval, short: str) -> None:
-    from phoenix.cli.documents import document, line
+    from phoenix.cli.documents import document, forecast_text, line
     from phoenix.cli.forms import form_of, questions_of
     from phoenix.cli.screen import present
 
@@ -202,5 +206,7 @@ def _print_decision(console: Console, approval: Approval, short: str) -> None:
     else:
         if request.name not in ("spec", "plan"):
             console.print(document(request))
+        elif "forecast" in request.notes:
+            console.print(forecast_text(request.notes["forecast"]))
         text = f"phoenix approve {short} [--verdict {'|'.join(request.verdicts)}]"
     present(console, "Next", line(f"{text}, then phoenix resume {short}"))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from phoenix.settings import Settings
     from phoenix.workflows.loading import LoadedFlow
 
+FIRST_KEY_FILE = "first-admin.key"
 STALE_SHOWN_SECONDS = 6.0
 """A heartbeat older than this is marked: others take such a worker's runs."""
 
@@ -28,6 +29,7 @@ async def work(
     queues: Sequence[str] = (),
     flows: Sequence[str] = (),
     probe_port: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> int:
     """Work until told to stop; then let steps that run finish for a while, and return 0.
 
@@ -38,7 +40,8 @@ async def work(
     from phoenix.bootstrap import open_system
     from phoenix.workflows.loading import load_flow
 
-    settings = worker_settings(concurrency)
+    # Stores may be asked for secrets, which blocks.
+    settings = (await asyncio.to_thread(worker_settings, concurrency)).overridden(overrides)
     loaded: dict[str, LoadedFlow] = {target: load_flow(target) for target in flows}
     known = {found.name: found.flow for found in loaded.values()}
     types = [kind for found in loaded.values() for kind in found.types]
@@ -63,14 +66,18 @@ async def up(
     host: str | None = None,
     port: int | None = None,
     probe_port: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> int:
     """Serve HTTP, and work, until told to stop; then let what runs finish for a while, and return 0."""
     from phoenix.bootstrap import open_system
+    from phoenix.safety import check_safe
     from phoenix.workflows.loading import load_flow
 
-    settings = worker_settings(concurrency)
+    # Stores may be asked for secrets, which blocks.
+    settings = (await asyncio.to_thread(worker_settings, concurrency)).overridden(overrides)
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update=given)
+    check_safe(settings, serves=True, works=settings.work)
     loaded = [load_flow(target) for target in flows]
     known = {found.name: found.flow for found in loaded}
     types = [kind for found in loaded for kind in found.types]
@@ -118,7 +125,7 @@ async def _serve(system: System, stopping: asyncio.Event) -> None:
 
     async with open_door(system) as (app, key):
         if key is not None:
-            say(f"made the first administrator, {FIRST_ADMIN}. Its API key, shown this once: {key}")
+            _tell_first_key(settings, FIRST_ADMIN, key)
         await serve(
             app,
             host=settings.host,
@@ -128,6 +135,20 @@ async def _serve(system: System, stopping: asyncio.Event) -> None:
             ready=ready,
         )
         say(f"stopping: what runs has {settings.drain_seconds:g} s; again to stop at once.")
+
+
+def _tell_first_key(settings: Settings, admin: str, key: str) -> None:
+    """Hand over the first key. In production what is printed is kept with the logs, so a file takes it."""
+    if settings.environment != "production":
+        say(f"made the first administrator, {admin}. Its API key, shown this once: {key}")
+        return
+    import os
+
+    path = settings.home / FIRST_KEY_FILE
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(f"{key}\n")
+    say(f"made the first administrator, {admin}. Its API key is in {path}: take it, then remove the file.")
 
 
 def names(given: Sequence[str] | None) -> list[str]:

@@ -19,6 +19,7 @@ from phoenix.client.stream import payloads
 from phoenix.domain.approval import Approval, Decision
 from phoenix.domain.history import ForkOrder, Looked, Moment
 from phoenix.domain.organisation import UsageBy, UsageLine
+from phoenix.domain.recorded import RecordedSpan, SpanCounts, SpanPage
 from phoenix.domain.run import Event, Project
 from phoenix.domain.steering import Kept, Message
 from phoenix.domain.upkeep import UpkeepReport
@@ -141,6 +142,17 @@ class Client:
         """Return a project's checkpoints, oldest first; on request those within steps as well."""
         path = f"{PREFIX}/projects/{project_id}/checkpoints"
         return await self._pages(Moment, path, {"inner": inner, "limit": PAGE})
+
+    async def spans(self, project_id: UUID) -> tuple[list[RecordedSpan], SpanCounts]:
+        """Return all recorded spans of a project in the order in which they began, and how many there are."""
+        path, found, cursor = f"{PREFIX}/projects/{project_id}/spans", [], ""
+        while True:
+            params = {"limit": PAGE} | ({"cursor": cursor} if cursor else {})
+            page = await self._get(SpanPage, path, params=params)
+            found += page.items
+            if page.next is None:
+                return found, page.counts
+            cursor = page.next
 
     async def checkpoint(self, project_id: UUID, at: str) -> Looked:
         """Return the checkpoint that an id, its end, or a step's name stands for, with its value.

@@ -10,6 +10,7 @@ from phoenix.delivery.report import lessons_markdown, report_json, report_markdo
 from phoenix.domain.evidence import Delivery
 from phoenix.domain.lessons import Lessons
 from phoenix.ports import Effect, Outbox, Parcel, Workspace
+from phoenix.telemetry.redaction import KNOWN
 
 MAX_SLUG = 48
 PUSH = "push"
@@ -76,5 +77,5 @@ class BranchOutlet:
         """Put a file in place whole: whoever reads it meanwhile sees the old one."""
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(path.suffix + ".new")
-        draft.write_text(text, "utf-8")
+        draft.write_text(KNOWN.mask(text)[0], "utf-8")
         draft.replace(path)

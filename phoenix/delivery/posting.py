@@ -22,9 +22,9 @@ import httpcore
 
 from phoenix import __version__
 from phoenix.domain.addresses import Address, Allowed
-from phoenix.domain.secrets import mask_secrets
 from phoenix.domain.webhook import Received
 from phoenix.errors import AddressRefused
+from phoenix.telemetry.redaction import mask_secrets
 
 CONNECT_SECONDS = 5.0
 WHOLE_SECONDS = 15.0

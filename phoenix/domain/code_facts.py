@@ -39,6 +39,11 @@ def language_of(files: Iterable[str]) -> str:
     return counted.most_common(1)[0][0] if counted else ""
 
 
+def changed_in(diff: str) -> list[str]:
+    """Return the files that a unified diff of git adds to or changes, by their names in it."""
+    return [line[6:] for line in diff.splitlines() if line.startswith("+++ b/")]
+
+
 def licence_of(text: str) -> str:
     """Return the SPDX identifier of a licence's text; empty when it is none of the common ones."""
     said = " ".join(text.lower().split())

@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 from phoenix.domain.frozen import Frozen, Text, digest_of
 from phoenix.domain.lessons import LessonKind, Tag
 from phoenix.domain.personal import mask_personal
-from phoenix.domain.secrets import mask_secrets
+from phoenix.telemetry.redaction import mask_secrets
 
 MAX_MEMORY_CHARS = 8000
 MAX_MEMORY_TAGS = 12

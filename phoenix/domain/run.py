@@ -69,7 +69,7 @@ class Usage(Frozen):
 
 
 class ModelCall(Frozen):
-    """One answered model call. `cost_usd` is None when the price is unknown."""
+    """One model call that is paid. `cost_usd` is None when the price is unknown."""
 
     agent: str
     task: str = ""
@@ -84,6 +84,8 @@ class ModelCall(Frozen):
     """It was replayed: the figures are those of the recording, and nothing was spent."""
     cached: bool = False
     """It was answered from the response cache: no model was asked, and nothing was spent."""
+    broken: bool = False
+    """No whole answer came, which the provider may bill: the figures are the most that it can have used."""
     seconds: float = Field(default=0.0, ge=0)
 
 
@@ -144,6 +146,8 @@ class Project(Frozen):
     """Who launched it; None for what no user did."""
     rules: RuleSet | None = None
     """What its agents' tools may do, beside the rules of service and organisation."""
+    traceparent: str = ""
+    """Names the span that launched it, as W3C writes it; empty where nothing did that is traced."""
     version: int = 1
     """Raised by every change that a user makes to the project."""
     created_at: datetime

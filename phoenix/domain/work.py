@@ -31,6 +31,8 @@ class TaskWork(Frozen):
     check: str = ""
     base: Commit
     commit: Commit | None = None
+    first: Commit | None = None
+    """What the first round came to: from there to `commit` is what sending it back changed."""
     round: int = 0
     """Rounds of code, check and review that have begun."""
     problems: list[str] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -37,7 +36,9 @@ from phoenix.errors import (
 from phoenix.flow.failure import step_of
 from phoenix.ports import Ports
 from phoenix.storage.runs import PendingInterrupt
+from phoenix.telemetry import context, tracing
 from phoenix.telemetry.metrics import QUEUE_SECONDS, RUN_SECONDS
+from phoenix.telemetry.redaction import mask_line
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -49,7 +50,6 @@ log = structlog.get_logger(__name__)
 DATABASE_PAUSE_SECONDS = 1.0
 INTERRUPT = "__interrupt__"
 """LangGraph's key of interrupts among the values of a stream."""
-TRACEBACK_FRAMES = 12
 
 
 @dataclass
@@ -120,8 +120,10 @@ class Advance:
         self.running[run.id] = hand
         self._on_threads[run.thread_id] = taken
         began = time.monotonic()
-        about = {"project_id": str(run.project_id), "run_id": str(run.id), "attempt": run.attempt}
-        with structlog.contextvars.bound_contextvars(**about):
+        organisation = taken.project.organisation_id
+        about = {"organisation_id": str(organisation), "project_id": str(run.project_id)}
+        about |= {"run_id": str(run.id), "task": run.key}
+        with context.bound(**about, attempt=run.attempt), tracing.turn(_subject(taken)):
             log.info("run_taken", flow=run.flow, key=run.key)
             if run.queued_at is not None and run.taken_at is not None:
                 QUEUE_SECONDS.labels(run.queue).observe((run.taken_at - run.queued_at).total_seconds())
@@ -251,6 +253,20 @@ class Advance:
         return STAY if taken.was_waiting and interrupts and not taken.was_unpaid else None
 
 
+def _subject(taken: Taken) -> tracing.Subject:
+    run = taken.run
+    return tracing.Subject(
+        project=str(run.project_id),
+        traceparent=taken.project.traceparent,
+        run=str(run.id),
+        parent_run="" if run.parent_id is None else str(run.parent_id),
+        key=run.key,
+        flow=run.flow,
+        attempt=run.attempt,
+        created_at=run.created_at,
+    )
+
+
 def config_of(run: Run) -> RunnableConfig:
     """Return the config of a run's graph; the checkpointer refuses writes of an attempt that has passed."""
     fence = {RUN_KEY: str(run.id), ATTEMPT_KEY: run.attempt}
@@ -322,16 +338,16 @@ def log_failure(error: Exception) -> None:
     if isinstance(error, PhoenixError):
         log.info("run_failed", step=step_of(error), error=error.code, message=error.message)
         return
-    text = "".join(traceback.format_exception(error, limit=-TRACEBACK_FRAMES))
-    log.warning("run_failed", step=step_of(error), error=type(error).__name__, traceback=text)
+    # One message reports it to who runs a command: as a warning it is for those who asked for logs.
+    log.warning("run_failed", step=step_of(error), error=type(error).__name__, exc_info=error)
 
 
 def error_of(error: BaseException) -> RunError:
     """Return an error as a run's row holds it."""
     step = step_of(error)
     if isinstance(error, PhoenixError):
-        return RunError(code=error.code, category=error.category, message=str(error), step=step)
-    message = str(error).strip() or "no message"
+        return RunError(code=error.code, category=error.category, message=mask_line(str(error)), step=step)
+    message = mask_line(str(error).strip()) or "no message"
     return RunError(
         code="unexpected", category="permanent", message=f"{type(error).__name__}: {message}", step=step
     )

@@ -45,8 +45,10 @@ class Callers:
         """
         if within is None:
             return await self._keys(key)
-        principal = _known(_key_or_error(await identity.key_credential(within, key[0]), key[1]))
-        await identity.touch_keys(within, [key[0]])
+        found = await identity.key_credential(within, key[0])
+        principal = _known(_key_or_error(found, key[1]))
+        if found is not None and found.is_stale:
+            await identity.touch_keys(within, [key[0]])
         return principal
 
     async def _of_sessions(self, some: list[UUID]) -> Sequence[Principal | Exception]:
@@ -58,10 +60,10 @@ class Callers:
         async with transaction(self._database) as connection:
             found = await identity.key_credentials(connection, [key_id for key_id, _ in some])
             outcomes = [_key_or_error(found.get(key_id), secret) for key_id, secret in some]
-            used = {
-                k for (k, _), outcome in zip(some, outcomes, strict=True) if isinstance(outcome, Principal)
-            }
-            await identity.touch_keys(connection, used)
+            known = {o.credential_id for o in outcomes if isinstance(o, Principal)}
+            stale = {key_id for key_id in known if found[key_id].is_stale}
+            if stale:
+                await identity.touch_keys(connection, stale)
         return outcomes
 
 

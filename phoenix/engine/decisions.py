@@ -5,12 +5,14 @@ Locks are taken in one order by all who decide: the waiting runs, then the appro
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -27,6 +29,7 @@ from phoenix.errors import BudgetSpent, DecisionConflict, DomainInvalid, Forbidd
 from phoenix.flow import check_decision
 from phoenix.storage import approvals, audit, events, projects, runs, votes
 from phoenix.storage.database import transaction
+from phoenix.storage.direct import Together
 from phoenix.storage.runs import LockedRun
 
 BUILD = "build/"
@@ -152,18 +155,42 @@ async def _leave_out(change: Change, all_runs: Sequence[LockedRun], answer: Spen
 
 
 def _late(approval: Approval) -> DecisionConflict:
+    """Return what whoever comes too late is told: who decided, and what, where somebody did."""
+    why = "its run has moved on"
+    if approval.decision is not None:
+        why = f"the decision of {approval.decided_by} was {approval.decision.verdict}"
     return DecisionConflict(
-        "This approval is already decided, or its run has moved on.",
+        f"This approval is no longer open: {why}.",
         hint=f"`phoenix show {str(approval.project_id)[:8]}` shows what is open.",
     )
 
 
+class _Turn:
+    """Whose turn it is to decide an approval, of those who do so at once in this process."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.decided: Approval | None = None
+        """As it was committed: a decision is never taken back."""
+
+
 class Decisions:
-    """Takes what people decide."""
+    """Takes what people decide.
+
+    Those who decide the same approval at once take turns before they take locks in the database, which
+    decides between processes: whoever comes after the decision need not wait there to hear of it.
+    """
 
     def __init__(self, database: AsyncEngine, admission: Admission) -> None:
         self._database = database
         self._admission = admission
+        self._looks: Together[UUID, Approval] = Together(self._look)
+        self._turns: WeakValueDictionary[UUID, _Turn] = WeakValueDictionary()
+
+    async def _look(self, some: list[UUID]) -> Sequence[Approval | Exception]:
+        async with transaction(self._database) as connection:
+            found = await approvals.all_without_votes(connection, some)
+        return [found.get(one) or approvals.missing(one) for one in some]
 
     async def get(self, approval_id: UUID) -> Approval:
         """Return an approval with its votes.
@@ -185,24 +212,28 @@ class Decisions:
         work: Work | None = None,
     ) -> Approval:
         """Decide an open approval, or add a vote to it; see `Engine.decide`."""
-        async with joined(self._database, work) as connection:
-            approval = await approvals.without_votes(connection, approval_id)
-        asked = approval.request
-        if digest and digest != asked.value_digest:
-            raise DecisionConflict(
-                "What this approval is about has changed since it was looked at.",
-                hint="Look at it again and decide then.",
-            )
-        if approval.decision is not None:
-            raise _late(approval)
-        check_decision(asked, decision)
-        _check_alone(approval, decision)
-        if budget.is_budget(approval) and decision.verdict != "reject":
-            budget.answer_of(approval, decision)
+        if work is None:
+            approval = await self._looks(approval_id)
+        else:
+            approval = await approvals.without_votes(work.connection, approval_id)
+        _check_fits(approval, decision, digest)
+        if work is not None:  # its commit is elsewhere
+            return await self._decide(approval, decision, by=by, who=who, work=work)
+        turn = self._turns.setdefault(approval_id, _Turn())
+        async with turn.lock:
+            if turn.decided is not None:
+                raise _late(turn.decided)
+            outcome = await self._decide(approval, decision, by=by, who=who, work=None)
+            turn.decided = outcome if outcome.decision is not None else None
+            return outcome
+
+    async def _decide(
+        self, approval: Approval, decision: Decision, *, by: str, who: Principal | None, work: Work | None
+    ) -> Approval:
         async with self._admission.transaction(work) as change:
             held = await hold(change.connection, approval)
             if not held.is_open:
-                raise _late(approval)
+                raise _late(held.approval)
             await self._check_who(change.connection, held.approval, decision, who, work)
             return await self._vote(change, held, decision, by=by, who=who)
 
@@ -296,6 +327,27 @@ class Decisions:
             approval = await close(change, held, decision, by=by, how="person")
         given = await votes.of(connection, [approval.id])
         return approval.model_copy(update={"votes": given[approval.id]})
+
+
+def _check_fits(approval: Approval, decision: Decision, digest: str) -> None:
+    """Check a decision against an approval as it was looked at, which is not held yet.
+
+    Raises:
+        DecisionConflict: it is decided, or about another value than whoever decides has seen.
+        DomainInvalid: the decision is none that it takes.
+    """
+    asked = approval.request
+    if digest and digest != asked.value_digest:
+        raise DecisionConflict(
+            "What this approval is about has changed since it was looked at.",
+            hint="Look at it again and decide then.",
+        )
+    if approval.decision is not None:
+        raise _late(approval)
+    check_decision(asked, decision)
+    _check_alone(approval, decision)
+    if budget.is_budget(approval) and decision.verdict != "reject":
+        budget.answer_of(approval, decision)
 
 
 def _check_alone(approval: Approval, decision: Decision) -> None:

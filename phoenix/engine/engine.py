@@ -68,9 +68,11 @@ from phoenix.storage.direct import Direct
 from phoenix.storage.event_batch import EventBatches, RunEvents
 from phoenix.storage.journal import JournalRows
 from phoenix.storage.own_runs import OwnRuns
+from phoenix.storage.settling import Settlements
 from phoenix.storage.tidiness import Tidiness
 from phoenix.storage.transitions import Launched, Transitions
 from phoenix.storage.usage import UsageRows
+from phoenix.telemetry import tracing
 from phoenix.tools.rule_files import default_rules
 
 if TYPE_CHECKING:
@@ -146,6 +148,7 @@ class Engine:
         self._launching = Launching(database, self._admission, self._moves)
         self._own_runs = OwnRuns(direct)
         self._holds = Holds(direct)
+        self._settle = Settlements(direct)
         self._programs = Programs(flows, checkpointer, self._emit)
         self._threads = Threads(self._admission, self._queue, checkpointer)
         self.decisions = Decisions(database, self._admission)
@@ -198,7 +201,7 @@ class Engine:
             children=RunChildren(self._database, self._admission, run),
             usage=UsageRows(self._database, run.project_id, run.id),
             budgets=RunBudgets(self._holds, run, taken.project),
-            journal=JournalRows(self._database, run),
+            journal=JournalRows(self._database, run, self._settle),
             outbox=RunOutbox(self._database, self._effects, run),
             gates=ProjectGates(self._database, run.project_id),
             permissions=RunPermissions(self._database, taken.project, run, self.rules.service),
@@ -245,9 +248,11 @@ class Engine:
         body = launch.flow_input()
         self._programs.start(launch.flow, body)
         now = datetime.now(UTC)
+        project_id = uuid4()
         project = Project(
-            id=uuid4(),
+            id=project_id,
             created_at=now,
+            traceparent=tracing.launches(project_id),
             **launch.model_dump(exclude={"flow", "input", "queue"}),
         )
         run = Run(

@@ -40,6 +40,7 @@ from phoenix.storage import events, forks, runs
 from phoenix.storage.artifacts import ArtifactRows
 from phoenix.storage.database import transaction
 from phoenix.storage.forks import DIGEST, Row
+from phoenix.telemetry import tracing
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -280,6 +281,7 @@ def _project(source: Row, order: ForkOrder, point: Point) -> Project:
         "version": 1,
         "created_at": datetime.now(UTC),
     }
+    changed["traceparent"] = tracing.launches(changed["id"])
     return Project(**{name: source[name] for name in Project.model_fields} | changed)
 
 

@@ -29,6 +29,7 @@ from phoenix.storage import approvals, budgets, events, gate_rules, projects, ru
 from phoenix.storage.database import transaction
 from phoenix.storage.runs import LockedRun, PendingInterrupt
 from phoenix.storage.transitions import End, Transitions
+from phoenix.telemetry import tracing
 from phoenix.telemetry.metrics import RUNS_ENDED
 
 WOKEN = True
@@ -257,6 +258,7 @@ class Lifecycle:
         how = End(run, status, attempt=run.attempt, job=job, output=output, error=error)
         held = await self._moves.end(how)
         RUNS_ENDED.labels(run.flow, status).inc()
+        tracing.run_ended(status, "" if error is None else error.code)
         if job is not None:
             self._job_went(job)
         if held:

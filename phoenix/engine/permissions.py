@@ -26,12 +26,12 @@ from phoenix.domain.permissions import (
     ToolDecision,
 )
 from phoenix.domain.run import Project, Run
-from phoenix.domain.secrets import mask_secrets
 from phoenix.engine.policy import NOBODY, POLICY, is_tool_call
 from phoenix.engine.projects import visible
 from phoenix.engine.work import Work, walled
 from phoenix.storage import events, permissions
 from phoenix.storage.database import transaction
+from phoenix.telemetry.redaction import mask_secrets
 from phoenix.tools.permissions import judge
 from phoenix.tools.rule_files import layers_of
 

@@ -14,6 +14,7 @@ from phoenix.errors import InputError, NotFound
 from phoenix.flow.hooks import Hooks, StepFailed, StepFinished, StepStarted
 from phoenix.flow.step import Step
 from phoenix.ports import Ports
+from phoenix.telemetry import context, tracing
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -104,12 +105,19 @@ def step_hooks(emit: Emit) -> Hooks:
 
     async def started(seen: StepStarted) -> None:
         place = seen.place
+        # For the rest of this attempt, which is a task of its own.
+        context.bind(step=place.step)
+        tracing.step_begins(place.step, place.path, place.attempt)
         if place.thread_id is not None:
             about = {"step": place.step, "path": list(place.path), "attempt": place.attempt}
             _begun.set(emit(UUID(place.thread_id), "step_started", about))
 
     async def ended(seen: StepFinished | StepFailed) -> None:
         place = seen.place
+        if isinstance(seen, StepFailed):
+            tracing.step_ends(seen.error)
+        else:
+            tracing.step_ends(cached=seen.cached)
         if place.thread_id is None:
             return
         about: dict[str, Any] = {

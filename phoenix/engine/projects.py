@@ -16,13 +16,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from phoenix.domain.forecast import TaskCost, beside
 from phoenix.domain.identity import Permission, Principal
 from phoenix.domain.organisation import UsageBy, UsageLine
+from phoenix.domain.recorded import RecordedSpan, SpanCounts
 from phoenix.domain.run import Project, RunStatus
 from phoenix.domain.steering import SentMessage
 from phoenix.engine.launch import Listed, Overview
 from phoenix.engine.policy import check_approvals
 from phoenix.engine.work import Work, walled
 from phoenix.errors import Forbidden, NotFound
-from phoenix.storage import approvals, artifacts, events, forecasts, messages, projects, runs, search, usage
+from phoenix.storage import (
+    approvals,
+    artifacts,
+    events,
+    forecasts,
+    messages,
+    projects,
+    runs,
+    search,
+    spans,
+    usage,
+)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -136,6 +148,19 @@ class Projects:
                 usage=(await usage.totals(connection, [project_id]))[project_id],
                 artifacts=await artifacts.latest(connection, project_id),
             )
+
+    async def spans(
+        self, who: Principal, project_id: UUID, *, after: tuple[datetime, str] | None = None, limit: int = 500
+    ) -> tuple[list[RecordedSpan], SpanCounts]:
+        """Return spans of a project's trace after a time and an id, and how many there are.
+
+        Raises:
+            NotFound: see `visible`.
+        """
+        async with walled(self._database, who) as connection:
+            await visible(connection, who, project_id)
+            found = await spans.page(connection, project_id, after=after, limit=limit)
+            return found, await spans.counts(connection, project_id)
 
     async def messages(
         self,

@@ -10,7 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 from langchain_core.messages import HumanMessage
+from pydantic import SecretStr
 
+from phoenix.configuration.live import parse_reference
 from phoenix.errors import NoModel, SettingInvalid
 from phoenix.llm.calls import Backend, ModelAnswer, ModelRequest, OutputSchema, ToolLike
 from phoenix.llm.catalogue import SETTING, Catalogue, Entry
@@ -21,6 +23,7 @@ from phoenix.llm.providers import OLLAMA_URL, ProviderModel, open_chat
 from phoenix.llm.schema import schema_text
 from phoenix.llm.traffic import endpoint_of
 from phoenix.settings import Settings
+from phoenix.telemetry.redaction import know
 
 KEYS = {
     "openai": "OPENAI_API_KEY",
@@ -48,13 +51,33 @@ def key_of(entry: Entry, settings: Settings) -> str:
     """Return an alias's key; empty where it is missing or none is needed."""
     if entry.key_file is not None:
         try:
-            return entry.key_file.expanduser().read_text("utf-8").strip()
+            key = entry.key_file.expanduser().read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError):
             return ""
+        know(key)
+        return key
     name = key_name(entry)
-    if name == "OPENAI_API_KEY" and settings.openai_api_key is not None:
-        return settings.openai_api_key.get_secret_value()
-    return os.environ.get(name, "") if name else ""
+    set_here = provider_key(settings, name)
+    if set_here is not None:
+        return set_here.get_secret_value()
+    text = os.environ.get(name, "") if name else ""
+    if parse_reference(text, said=name) is not None:
+        raise SettingInvalid(
+            "only a setting may refer to a store; this variable is none.",
+            field=name,
+            hint="Give the alias a key_file, or let it use its provider's own key.",
+        )
+    know(text)
+    return text
+
+
+def provider_key(settings: Settings, name: str) -> SecretStr | None:
+    """Return the key of a provider that is a setting, by its variable's name."""
+    return {
+        "OPENAI_API_KEY": settings.openai_api_key,
+        "ANTHROPIC_API_KEY": settings.anthropic_api_key,
+        "GOOGLE_API_KEY": settings.google_api_key,
+    }.get(name)
 
 
 def has_key(entry: Entry, settings: Settings) -> bool:
@@ -135,6 +158,7 @@ class Aliases:
         self._settings = settings
         self._given = given
         self._opened: dict[str, Backend] = {}
+        self._keys: dict[str, str] = {}
 
     def open(self, alias: str) -> Backend:
         """Return the backend of an alias.
@@ -142,12 +166,13 @@ class Aliases:
         Raises:
             ModelUnknown, NoModel: as `open_alias`.
         """
-        if alias not in self._opened:
-            entry = self._catalogue.models[alias]
-            given = self._given.get(entry.model)
-            self._opened[alias] = (
-                open_alias(alias, entry, self._settings) if given is None else AliasModel(given, entry)
-            )
+        entry = self._catalogue.models[alias]
+        given = self._given.get(entry.model)
+        key = "" if given is not None else key_of(entry, self._settings)
+        # A key that was renewed opens the alias anew.
+        if alias not in self._opened or self._keys[alias] != key:
+            opened = open_alias(alias, entry, self._settings) if given is None else AliasModel(given, entry)
+            self._opened[alias], self._keys[alias] = opened, key
         return self._opened[alias]
 
 

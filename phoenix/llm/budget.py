@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel
 
 from phoenix.domain.budget import Budget, Hold, Most, Spent
+from phoenix.domain.run import ModelCall
 from phoenix.errors import BudgetSpent, ModelTimeout
 from phoenix.llm.calls import Backend, ModelRequest
+from phoenix.llm.failures import Billed
 from phoenix.llm.usage import MemoryUsage
 from phoenix.ports import Budgets, Caller
 
@@ -124,6 +126,30 @@ def choices_of(request: ModelRequest, backend: Backend) -> list[Most]:
     ]
 
 
+def lost_call(backend: Backend, afforded: Affordable, billed: Billed) -> ModelCall:
+    """Return a call that brought no whole answer as it is counted.
+
+    That is what its provider said that it used, and else the most that it can have used.
+    """
+    request = afforded.request
+    if billed.usage is not None:
+        given, written = billed.usage["input_tokens"], billed.usage["output_tokens"]
+        cost = billed.cost_usd
+    else:
+        hold = afforded.hold
+        most = hold.most if hold is not None else choices_of(request, backend)[0]
+        given, written, cost = most.tokens - most.output_tokens, most.output_tokens, most.usd
+    return ModelCall(
+        agent=request.caller.agent,
+        task=request.caller.task,
+        model=backend.name,
+        input_tokens=given,
+        output_tokens=written,
+        cost_usd=cost,
+        broken=True,
+    )
+
+
 def most_input_tokens(request: ModelRequest) -> int:
     """Return how many tokens a request has at most: a token stands for at least one byte of text."""
     sent: list[Any] = [_said(message) for message in request.messages]
@@ -165,44 +191,55 @@ class MemoryBudgets:
         self._usage = usage
         self._budget = budget
         self._began = time.monotonic()
-        self._holds: dict[str, Hold] = {}
+        self._holds: dict[UUID, tuple[Hold, float]] = {}
+        """With the end of each, on the monotonic clock."""
         self._one = asyncio.Lock()
+
+    @property
+    def held(self) -> int:
+        """How many calls hold something."""
+        return len(self._holds)
 
     async def limited(self) -> bool:
         return self._budget != Budget()
 
     async def hold(self, caller: Caller, choices: Sequence[Most], *, seconds: float) -> Hold | Spent | None:
         async with self._one:
-            used = await self._used()
+            now = time.monotonic()
+            self._holds = {key: held for key, held in self._holds.items() if held[1] > now}
+            used = self._used()
             over: Spent | None = None
             for most in choices:
                 passed = self._over(most, used)
                 if passed is not None:
                     over = passed
                     continue
-                held = {
-                    "usd": sum((h.most.usd or Decimal(0) for h in self._holds.values()), Decimal(0)),
-                    "tokens": Decimal(sum(h.most.tokens for h in self._holds.values())),
-                    "calls": Decimal(len(self._holds)),
-                    "wall_seconds": Decimal(0),
-                }
+                held = self._held()
                 if self._over(most, {name: used[name] + held[name] for name in used}) is not None:
                     return None
                 hold = Hold(id=uuid4(), most=most, lowered_by=over)
-                self._holds[str(hold.id)] = hold
+                self._holds[hold.id] = (hold, now + seconds)
                 return hold
             return over
 
     async def release(self, hold: Hold) -> None:
-        self._holds.pop(str(hold.id), None)
+        self._holds.pop(hold.id, None)
 
-    async def _used(self) -> dict[str, Decimal]:
-        total = await self._usage.total()
-        paid = [call.cost_usd or Decimal(0) for call in self._usage.calls if not call.recorded]
+    def _held(self) -> dict[str, Decimal]:
+        most = [hold.most for hold, _ in self._holds.values()]
         return {
-            "usd": sum(paid, Decimal(0)),
-            "tokens": Decimal(total.input_tokens + total.output_tokens),
-            "calls": Decimal(total.calls),
+            "usd": sum((one.usd or Decimal(0) for one in most), Decimal(0)),
+            "tokens": Decimal(sum(one.tokens for one in most)),
+            "calls": Decimal(len(most)),
+            "wall_seconds": Decimal(0),
+        }
+
+    def _used(self) -> dict[str, Decimal]:
+        paid = [call for call in self._usage.calls if not call.recorded]
+        return {
+            "usd": sum((call.cost_usd or Decimal(0) for call in paid), Decimal(0)),
+            "tokens": Decimal(sum(call.input_tokens + call.output_tokens for call in paid)),
+            "calls": Decimal(len(paid)),
             "wall_seconds": Decimal(time.monotonic() - self._began),
         }
 

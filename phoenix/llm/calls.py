@@ -10,7 +10,9 @@ from typing import Any, Literal, Protocol
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
+from phoenix.llm.failures import Billed
 from phoenix.ports import Caller
+from phoenix.telemetry.redaction import mask_known
 
 OUTPUT_TOKENS = 16_384
 """How long an answer may be where neither the request nor what is known of the model says it."""
@@ -85,6 +87,8 @@ class ModelAnswer:
     """The provider's reason for ending: `stop`, `tool_calls`, `length`, `content_filter`, ..."""
     notes: Sequence[tuple[str, dict[str, Any]]] = ()
     """Events to emit with it, as kind and data."""
+    lost: Billed | None = None
+    """A request before it, for the same answer, that brought no whole one."""
 
 
 class Backend(Protocol):
@@ -116,6 +120,18 @@ class Backend(Protocol):
         Raises:
             CallFailed: with the error as the caller will see it, and whether to try again.
         """
+
+
+def without_secrets(request: ModelRequest) -> ModelRequest:
+    """Return the request without values that this process knows as secrets."""
+    messages = [_masked(m) for m in request.messages]
+    basis = None if request.basis is None else [_masked(m) for m in request.basis]
+    return replace(request, messages=messages, basis=basis)
+
+
+def _masked(message: BaseMessage) -> BaseMessage:
+    content = mask_known(message.content)
+    return message if content == message.content else message.model_copy(update={"content": content})
 
 
 def fitted(request: ModelRequest, backend: Backend) -> ModelRequest:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, field_validator
 
+from phoenix.configuration.composing import Composed, compose, is_composed, read_plain
 from phoenix.domain.frozen import Frozen
 from phoenix.domain.price import ModelPrice
 from phoenix.domain.yaml_lines import at, problems_of, read_mapping
@@ -170,21 +171,50 @@ class Catalogue(Frozen):
         return {alias for tier in self.ladder() for alias in self.chain(tier)}
 
 
-def read_catalogue(path: Path) -> Catalogue:
-    """Return the catalogue of a file. Keys are not looked for: see `access.require_keys`.
+def read_catalogue(
+    path: Path, overrides: Sequence[str] = (), *, environment: Collection[str] = ()
+) -> Catalogue:
+    """Return the catalogue of a file or folder. Keys are not looked for: see `access.require_keys`.
+
+    Args:
+        path: A YAML file, or a folder that one is composed from.
+        overrides: What changes it, such as `cache_hours=1`.
+        environment: Variables that it may read.
 
     Raises:
         SettingInvalid: it cannot be used; names file, line and path of everything that is wrong.
     """
     try:
-        return parse_catalogue(path.read_text("utf-8"))
+        if not is_composed(path, overrides):
+            return parse_catalogue(path.read_text("utf-8"))
+        return compose_catalogue(path, overrides, environment=environment)[0]
     except (OSError, UnicodeDecodeError) as error:
         raise SettingInvalid(
-            f"The model catalogue {path} cannot be read.", field=SETTING, hint="Name a YAML file."
+            f"The model catalogue {path} cannot be read.", field=SETTING, hint="Name a YAML file or a folder."
         ) from error
     except DomainInvalid as error:
         wrong = "; ".join(f"{where}: {text}" for where, text in error.problems)
         raise SettingInvalid(f"{path}: {wrong}", field=SETTING, hint="See docs/models.md.") from error
+
+
+def compose_catalogue(
+    path: Path, overrides: Sequence[str] = (), *, environment: Collection[str] = ()
+) -> tuple[Catalogue, Composed]:
+    """Return a catalogue that is composed, and where each of its values comes from. Blocks.
+
+    Raises:
+        DomainInvalid: it cannot be used; names file, line and path, or the override.
+    """
+    plain = not is_composed(path, overrides)
+    composed = read_plain(path) if plain else compose(path, overrides, environment=environment)
+    try:
+        catalogue = Catalogue.model_validate(composed.values)
+    except ValidationError as error:
+        raise DomainInvalid(composed.problems_of(error)) from error
+    wrong = [composed.at(where, message) for where, message in _problems(catalogue)]
+    if wrong:
+        raise DomainInvalid(wrong)
+    return catalogue, composed
 
 
 def parse_catalogue(text: str) -> Catalogue:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import re
 import time
+from dataclasses import dataclass
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from langchain_core import exceptions as lc
+from langchain_core.messages.ai import UsageMetadata
 
 from phoenix.errors import (
     InputError,
@@ -20,9 +23,10 @@ from phoenix.errors import (
     ModelUnavailable,
     ModelUnknown,
 )
+from phoenix.telemetry.redaction import MASK, mask_line
+from phoenix.telemetry.shapes import LIKELY
 
 MAX_MESSAGE_CHARS = 300
-KEY_LIKE = re.compile(r"\b(?:sk-|AIza)[\w-]{10,}")
 OVERFLOW_WORDS = (
     "context_length",
     "context window",
@@ -57,6 +61,16 @@ STATUS_WITHIN = (
 """What Anthropic calls the errors of each status, where they come within a stream."""
 
 
+@dataclass(frozen=True)
+class Billed:
+    """A call that brought no whole answer, and that the provider may bill all the same."""
+
+    usage: UsageMetadata | None = None
+    """What it used, where the provider had said so before the answer broke off."""
+    cost_usd: Decimal | None = None
+    """What that costs; None when its price is unknown."""
+
+
 class CallFailed(Exception):
     """One attempt failed, and what that says of further ones.
 
@@ -67,6 +81,7 @@ class CallFailed(Exception):
         elsewhere: Another model may answer; without it as `again`.
         sick: The provider itself is broken or unreachable; counts for its circuit breaker.
         too_long: The conversation does not fit the model's context.
+        billed: The provider may bill it all the same; None where it refused it, or never saw it.
     """
 
     def __init__(
@@ -78,6 +93,7 @@ class CallFailed(Exception):
         elsewhere: bool | None = None,
         sick: bool = False,
         too_long: bool = False,
+        billed: Billed | None = None,
     ) -> None:
         super().__init__(str(error))
         self.error = error
@@ -86,6 +102,7 @@ class CallFailed(Exception):
         self.elsewhere = again if elsewhere is None else elsewhere
         self.sick = sick
         self.too_long = too_long
+        self.billed = billed
 
 
 class LeftAlone(CallFailed):
@@ -116,6 +133,9 @@ def translate(error: Exception, model: str, *, secret: str = "") -> CallFailed:
     if isinstance(status, int) and status < 400:
         # The stream had begun well; an event within it says how it went on.
         status = next((code for kind, code in STATUS_WITHIN if kind in text), None)
+        failure = _by_kind(error, model, text) if status is None else _by_status(status, model, text, error)
+        failure.billed = Billed()
+        return failure
     if isinstance(status, int):
         return _by_status(status, model, text, error)
     return _by_kind(error, model, text)
@@ -166,23 +186,26 @@ def _by_kind(error: Exception, model: str, text: str) -> CallFailed:
     if kind in ("SubjectTokenProviderError", "MutuallyExclusiveAuthError"):
         return _by_status(401, model, text, error)
     if "Timeout" in kind or isinstance(error, TimeoutError):
-        return CallFailed(ModelTimeout(f"{model} did not answer in time."), again=True, sick=True)
+        late = ModelTimeout(f"{model} did not answer in time.")
+        return CallFailed(late, again=True, sick=True, billed=Billed())
     if kind == "LengthFinishReasonError":
         return cut_off(model)
-    hint = "Check the network and the base URL." if "Connect" in kind else ""
-    return CallFailed(
-        ModelUnavailable(f"{model}: no usable answer: {text}", hint=hint), again=True, sick=True
-    )
+    is_unreached = "Connect" in kind
+    hint = "Check the network and the base URL." if is_unreached else ""
+    unusable = ModelUnavailable(f"{model}: no usable answer: {text}", hint=hint)
+    return CallFailed(unusable, again=True, sick=True, billed=None if is_unreached else Billed())
 
 
-def broken_off(model: str, why: object) -> CallFailed:
+def broken_off(model: str, why: object, billed: Billed | None = None) -> CallFailed:
     """Return the failure of an answer that came in pieces, and not whole."""
-    return CallFailed(ModelUnavailable(f"{model}: the answer broke off: {why}."), again=True, sick=True)
+    broken = ModelUnavailable(f"{model}: the answer broke off: {why}.")
+    return CallFailed(broken, again=True, sick=True, billed=billed or Billed())
 
 
 def fell_silent(model: str, why: object) -> CallFailed:
     """Return the failure of an answer that stopped coming."""
-    return CallFailed(ModelTimeout(f"{model} fell silent: {why}."), again=True, sick=True)
+    silent = ModelTimeout(f"{model} fell silent: {why}.")
+    return CallFailed(silent, again=True, sick=True, billed=Billed())
 
 
 def _says(text: str, words: tuple[str, ...]) -> bool:
@@ -193,8 +216,8 @@ def _says(text: str, words: tuple[str, ...]) -> bool:
 def _text(error: Exception, secret: str) -> str:
     text = " ".join(str(getattr(error, "message", "") or error or type(error).__name__).split())
     if secret:
-        text = text.replace(secret, "[key]")
-    text = KEY_LIKE.sub("[key]", text)
+        text = text.replace(secret, MASK)
+    text = LIKELY.sub(MASK, mask_line(text))
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 
 

@@ -14,11 +14,12 @@ from langchain_core.messages import AIMessage
 from phoenix.domain.budget import Hold
 from phoenix.domain.run import CallKey, KeptAnswer, ModelCall
 from phoenix.errors import InputError, ModelError, ModelTimeout, ModelUnavailable
+from phoenix.llm import traced
 from phoenix.llm.answers import clean_answer
-from phoenix.llm.budget import Affordable, Spending
-from phoenix.llm.calls import Backend, ModelAnswer, ModelRequest, fitted
+from phoenix.llm.budget import Affordable, Spending, lost_call
+from phoenix.llm.calls import Backend, ModelAnswer, ModelRequest, fitted, without_secrets
 from phoenix.llm.compaction import compact
-from phoenix.llm.failures import CallFailed, LeftAlone, cut_off, refusal
+from phoenix.llm.failures import Billed, CallFailed, LeftAlone, cut_off, refusal
 from phoenix.llm.journal import Ordinals, answer_of, kept_form
 from phoenix.llm.patience import Patience
 from phoenix.llm.recording import Recorder
@@ -113,6 +114,7 @@ class Gateway:
             ModelError: as `failures` translates it, of the last model that was asked.
         """
         deadline = time.monotonic() + self._patience.deadline_seconds
+        request = without_secrets(request)
         candidates = list(await self._router.route(request))
         call = _Call(request, self._ordinals.key(request, self.name), deadline, request)
         while candidates:
@@ -195,12 +197,36 @@ class Gateway:
         return message
 
     async def _paid(self, backend: Backend, afforded: Affordable, call: _Call) -> ModelAnswer:
-        """Return a backend's answer; what was held for one that does not come is given back."""
+        """Return a backend's answer; what was held for one that does not come is given back or counted."""
+        began = time.monotonic()
         try:
-            return await self._answered(backend, afforded.request, call)
-        except BaseException:
-            await uncut(self._spending.give_back(afforded))
+            answer = await self._answered(backend, afforded.request, call)
+        except BaseException as error:
+            traced.failed(backend.name, call.request.caller, time.monotonic() - began, error)
+            await uncut(self._end_failed(backend, afforded, error))
             raise
+        if answer.lost is not None:
+            await uncut(self._lose(backend, replace(afforded, hold=None), answer.lost))
+        return answer
+
+    async def _end_failed(self, backend: Backend, afforded: Affordable, error: BaseException) -> None:
+        """Count what a call without an answer may cost, or give back what was held for it."""
+        if isinstance(error, CallFailed):
+            await self._lose(backend, afforded, error.billed)
+        elif isinstance(error, asyncio.CancelledError):
+            # It had been asked.
+            await self._lose(backend, afforded, Billed())
+        else:
+            await self._spending.give_back(afforded)
+
+    async def _lose(self, backend: Backend, afforded: Affordable, billed: Billed | None) -> None:
+        """Count a call without a whole answer that may be billed; else give back what was held for it."""
+        if billed is None or backend.recorded:
+            await self._spending.give_back(afforded)
+            return
+        counted = lost_call(backend, afforded, billed)
+        await self._journal.keep(None, None, counted, hold=afforded.hold)
+        await self._events.emit("model_called", **counted.model_dump(mode="json"), tool_calls=[])
 
     async def _answered(self, backend: Backend, request: ModelRequest, call: _Call) -> ModelAnswer:
         """Return a backend's answer if it comes in time."""
@@ -212,7 +238,7 @@ class Gateway:
         except TimeoutError as error:
             longest = seconds if is_whole else self._patience.deadline_seconds
             late = ModelTimeout(f"{backend.name} did not answer within {longest:g} s.")
-            raise CallFailed(late, again=True, sick=True) from error
+            raise CallFailed(late, again=True, sick=True, billed=Billed()) from error
 
     async def _compact(self, call: _Call) -> bool:
         """Make a call's conversation shorter, once; tell whether it is."""
@@ -318,6 +344,7 @@ class Gateway:
         message: AIMessage,
         hold: Hold | None,
     ) -> None:
+        traced.answered(call, answer.finish)
         is_first = call.cost_usd is None and hold is not None and not self._warned
         is_first = is_first and (await self.usage.total()).cost_usd is not None
         await self._journal.keep(key, kept, call, hold=hold)

@@ -123,10 +123,10 @@ class MemoryJournal:
         return self.kept.get(key)
 
     async def keep(
-        self, key: CallKey | None, answer: KeptAnswer, call: ModelCall, *, hold: Hold | None = None
+        self, key: CallKey | None, answer: KeptAnswer | None, call: ModelCall, *, hold: Hold | None = None
     ) -> None:
         await self._usage.add(call)
         if hold is not None and self._budgets is not None:
             await self._budgets.release(hold)
-        if key is not None:
+        if key is not None and answer is not None:
             self.kept[key] = answer

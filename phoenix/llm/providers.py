@@ -15,11 +15,12 @@ import httpx
 import structlog
 from langchain_core.exceptions import LangChainException
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import RunnableBinding, RunnableSequence
 
 from phoenix.errors import ModelRefusedKey, ModelUnavailable, ModelUnknown, NoModel
 from phoenix.llm.calls import OUTPUT_TOKENS, ModelAnswer, ModelRequest, OutputSchema, ToolLike
-from phoenix.llm.failures import CallFailed, broken_off, fell_silent, translate
+from phoenix.llm.failures import Billed, CallFailed, broken_off, fell_silent, translate
 from phoenix.llm.patience import Patience
 from phoenix.llm.prefix import marked
 from phoenix.llm.prices import Prices
@@ -207,6 +208,9 @@ def open_provider(
     if provider == "openai":
         base_url = settings.openai_base_url
         options |= _openai_options(settings, name)
+    own = {"anthropic": settings.anthropic_api_key, "google_genai": settings.google_api_key}.get(provider)
+    if own is not None:
+        options["api_key"] = own.get_secret_value()
     if provider == "ollama":
         options |= {
             "base_url": f"{OLLAMA_URL}/v1",
@@ -219,7 +223,12 @@ def open_provider(
         options |= {"stream_usage": True, "stream_chunk_timeout": None}
     chat = open_chat("openai" if provider == "ollama" else provider, model, options)
     return ProviderModel(
-        name, chat, base_url=base_url, secret=_key(settings), idle_seconds=waits.idle_seconds, prices=prices
+        name,
+        chat,
+        base_url=base_url,
+        secret=options.get("api_key", ""),
+        idle_seconds=waits.idle_seconds,
+        prices=prices,
     )
 
 
@@ -338,18 +347,27 @@ class ProviderModel:
         if self.marks_prefixes:
             messages, options = marked(list(request.messages), dict(request.options))
             request = replace(request, messages=messages, options=options)
+        lost: Billed | None = None
         try:
             streamed = None if self._streams is False else await self._streamed(request)
-            return await self._plain(request) if streamed is None else self._whole(streamed)
+            if isinstance(streamed, Streamed):
+                return self._whole(streamed)
+            lost = streamed
+            return replace(await self._plain(request), lost=lost)
         except self._failures as error:
             if (cut := self._cut_off(error)) is not None:
                 return cut
             # A cause is printed with every traceback: one that quotes the key must not be kept.
             quoted = bool(self._secret) and self._secret in str(error)
-            raise translate(error, self.name, secret=self._secret) from (None if quoted else error)
+            failure = translate(error, self.name, secret=self._secret)
+            failure.billed = failure.billed or lost
+            raise failure from (None if quoted else error)
 
-    async def _streamed(self, request: ModelRequest) -> Streamed | None:
-        """Return an answer that came in pieces; None where the server does not stream as it should."""
+    async def _streamed(self, request: ModelRequest) -> Streamed | Billed | None:
+        """Return an answer that came in pieces; None where the server refuses to stream.
+
+        Where the server does not stream as it should, what it may bill for that.
+        """
         chunks = self._chat._astream(list(request.messages), stop=request.stop, **request.options)
         try:
             found = await gather(
@@ -360,10 +378,11 @@ class ProviderModel:
         except StreamIdle as error:
             raise fell_silent(self.name, error) from error
         except StreamBroken as error:
+            billed = Billed(error.usage, self._cost(error.usage)) if error.usage else Billed()
             if self._streams is None:
                 self._misses += 1
-                return None
-            raise broken_off(self.name, error) from error
+                return billed
+            raise broken_off(self.name, error, billed) from error
         except self._failures as error:
             if self._streams is None and _refuses_streams(error):
                 self._misses = MOST_MISSES
@@ -376,11 +395,13 @@ class ProviderModel:
         """Ask for the answer in one piece, from then on where streams bring none."""
         result = await self._chat._agenerate(list(request.messages), stop=request.stop, **request.options)
         if not result.generations:
-            raise CallFailed(ModelUnavailable(f"{self.name} gave no answer."), again=True)
+            none = ModelUnavailable(f"{self.name} gave no answer.")
+            raise CallFailed(none, again=True, billed=Billed())
         generation = result.generations[0]
         message = generation.message
         if not isinstance(message, AIMessage):
-            raise CallFailed(ModelUnavailable(f"{self.name} did not answer as an assistant."), again=True)
+            other = ModelUnavailable(f"{self.name} did not answer as an assistant.")
+            raise CallFailed(other, again=True, billed=Billed())
         if self._streams is None and self._misses >= MOST_MISSES:
             log.info("model_asked_without_stream", model=self.endpoint)
             self._streams = False
@@ -397,8 +418,11 @@ class ProviderModel:
         return self._whole(Streamed(read(completion).generations[0].message, "length"))
 
     def _whole(self, found: Streamed) -> ModelAnswer:
-        cost = self._prices.cost(self.name, found.message.usage_metadata, base_url=self._base_url)
+        cost = self._cost(found.message.usage_metadata)
         return ModelAnswer(found.message, self.name, cost, found.finish)
+
+    def _cost(self, usage: UsageMetadata | None) -> Decimal | None:
+        return self._prices.cost(self.name, usage, base_url=self._base_url)
 
 
 def _is_openai(chat: BaseChatModel) -> bool:

@@ -19,7 +19,11 @@ ENDINGS = ("finish_reason", "stop_reason", "status")
 
 
 class StreamBroken(Exception):
-    """The stream ended before its answer did."""
+    """The stream ended before its answer did; with its usage, where that had come."""
+
+    def __init__(self, why: str, usage: UsageMetadata | None = None) -> None:
+        super().__init__(why)
+        self.usage = usage
 
 
 class StreamIdle(TimeoutError):
@@ -53,12 +57,12 @@ async def gather(
     messages = [p.message for p in parts if isinstance(p.message, AIMessageChunk)]
     if not messages:
         raise StreamBroken("the stream was empty")
+    latest = next((m.usage_metadata for m in reversed(messages) if m.usage_metadata), None)
     if not finish:
-        raise StreamBroken("the stream ended before its answer did")
+        # Parts that are added up may lack some.
+        raise StreamBroken("the stream ended before its answer did", latest if running_usage else None)
     whole = add_ai_message_chunks(messages[0], *messages[1:])
-    usage = whole.usage_metadata
-    if running_usage:
-        usage = next((m.usage_metadata for m in reversed(messages) if m.usage_metadata), None)
+    usage = latest if running_usage else whole.usage_metadata
     if usage is None:
         raise StreamBroken("the stream ended without its usage")
     return Streamed(_message(whole, usage), finish)

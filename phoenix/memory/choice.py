@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from phoenix.errors import SettingInvalid
-from phoenix.memory import minilm
+from phoenix.memory import minilm, wordllama
 from phoenix.memory.chroma import ChromaVectors
 from phoenix.memory.hashing import HashedEmbedder
 from phoenix.memory.minilm import MiniLMEmbedder
 from phoenix.memory.openai import URL, OpenAIEmbedder
+from phoenix.memory.wordllama import WordLlamaEmbedder
 from phoenix.ports_memory import Embedder
 from phoenix.settings import Settings
 
 
 def choose_embedder(settings: Settings) -> Embedder:
-    """Return the embedder that is set; else OpenAI's, MiniLM where its files are, or hashing.
+    """Return the embedder that is set; else OpenAI's, MiniLM or WordLlama where they are there, or hashing.
 
     OpenAI's needs its key; one for another base URL chooses nothing by itself, since such servers often
     have no embeddings.
@@ -32,6 +33,14 @@ def choose_embedder(settings: Settings) -> Embedder:
         )
     if wanted == "minilm" or (wanted == "auto" and minilm.is_there()):
         return MiniLMEmbedder()
+    if wanted == "wordllama" and not wordllama.is_there():
+        raise SettingInvalid(
+            "The embedder wordllama needs its package.",
+            field="PHOENIX_EMBEDDER",
+            hint="pip install wordllama",
+        )
+    if wanted == "wordllama" or (wanted == "auto" and wordllama.is_there()):
+        return WordLlamaEmbedder()
     return HashedEmbedder()
 
 

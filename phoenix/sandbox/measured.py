@@ -8,6 +8,7 @@ from pathlib import Path
 from phoenix.domain.execution import Environment, ExecuteResult, Limits
 from phoenix.errors import SandboxUnavailable
 from phoenix.ports import Sandbox, Sandboxes
+from phoenix.telemetry import tracing
 from phoenix.telemetry.metrics import SANDBOX_COMMANDS, SANDBOX_SECONDS
 
 
@@ -40,13 +41,16 @@ class _Measured:
         limits: Limits | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> ExecuteResult:
-        try:
-            result = await self._sandbox.execute(
-                command, timeout_seconds=timeout_seconds, limits=limits, variables=variables
-            )
-        except SandboxUnavailable:
-            SANDBOX_COMMANDS.labels(self.kind, "unavailable").inc()
-            raise
+        with tracing.leaf("sandbox", f"execute {self.kind}", phoenix__sandbox__kind=self.kind) as span:
+            try:
+                result = await self._sandbox.execute(
+                    command, timeout_seconds=timeout_seconds, limits=limits, variables=variables
+                )
+            except SandboxUnavailable:
+                SANDBOX_COMMANDS.labels(self.kind, "unavailable").inc()
+                raise
+            code = -1 if result.exit_code is None else result.exit_code
+            span.set(process__exit__code=code, phoenix__outcome=_outcome(result))
         SANDBOX_COMMANDS.labels(self.kind, _outcome(result)).inc()
         SANDBOX_SECONDS.labels(self.kind).observe(result.seconds)
         return result

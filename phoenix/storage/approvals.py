@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from phoenix.storage import votes
 from phoenix.storage.forks import seconds_of
 from phoenix.storage.runs import UNFINISHED
 from phoenix.storage.tables import CLOCK, approvals, runs
+from phoenix.telemetry.redaction import mask_known
 
 COLUMNS = [approvals.c[name] for name in Approval.model_fields if name != "votes"]
 
@@ -63,7 +64,7 @@ async def request(
         "project_id": project_id,
         "run_id": run_id,
         "interrupt_id": interrupt_id,
-        "request": clean_json(asked.model_dump(mode="json")),
+        "request": mask_known(clean_json(asked.model_dump(mode="json"))),
         "value_digest": asked.value_digest,
         "rule": rule.model_dump(mode="json"),
         "deadline_at": None if deadline is None else CLOCK + seconds_of(deadline),
@@ -91,11 +92,23 @@ async def without_votes(connection: AsyncConnection, approval_id: UUID) -> Appro
     Raises:
         NotFound: there is none of that id.
     """
-    query = select(*COLUMNS).where(approvals.c.id == approval_id)
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        raise NotFound(f"There is no approval {approval_id}.")
-    return _approval(row._mapping)
+    found = await all_without_votes(connection, [approval_id])
+    if approval_id not in found:
+        raise missing(approval_id)
+    return found[approval_id]
+
+
+def missing(approval_id: UUID) -> NotFound:
+    """Return what is said of an approval that there is not."""
+    return NotFound(f"There is no approval {approval_id}.")
+
+
+async def all_without_votes(
+    connection: AsyncConnection, approval_ids: Collection[UUID]
+) -> dict[UUID, Approval]:
+    """Return approvals as their rows alone say; those that there are not are left out."""
+    rows = await connection.execute(select(*COLUMNS).where(approvals.c.id.in_(set(approval_ids))))
+    return {row.id: _approval(row._mapping) for row in rows}
 
 
 async def of_interrupt(connection: AsyncConnection, run_id: UUID, interrupt_id: str) -> Approval | None:
@@ -118,7 +131,7 @@ async def hold(connection: AsyncConnection, approval_id: UUID) -> Held:
     )
     row = (await connection.execute(query)).one_or_none()
     if row is None:
-        raise NotFound(f"There is no approval {approval_id}.")
+        raise missing(approval_id)
     found = _approval(row._mapping)
     if found.rule.quorum > 1:  # else no vote before this one counts
         given = await votes.of(connection, [approval_id])

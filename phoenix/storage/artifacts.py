@@ -15,6 +15,7 @@ from phoenix.domain.frozen import Frozen
 from phoenix.errors import NotFound, StorageError
 from phoenix.storage.database import transaction
 from phoenix.storage.tables import CLOCK, artifacts
+from phoenix.telemetry.redaction import mask_known
 
 M = TypeVar("M", bound=Frozen)
 
@@ -31,7 +32,7 @@ class ArtifactRows:
 
         Text that PostgreSQL cannot hold is cleaned; the digest is that of what is stored.
         """
-        body = clean_json(value.model_dump(mode="json"))
+        body = mask_known(clean_json(value.model_dump(mode="json")))
         digest = type(value).model_validate(body).digest()
         row = {"project_id": self._project_id, "digest": digest, "kind": type(value).__name__, "body": body}
         stored = insert(artifacts).values(row)

@@ -1,7 +1,7 @@
 """Budgets: what calls hold before they are made, in all limits that they are under (docs/decisions/0029).
 
-The rules are in functions of the database (migration 0025). What comes together goes together, so many
-agents of one process lock the accounts of their organisation once and not one after the other.
+The rules are in functions of the database (migrations 0025 and 0030). What comes together goes together, so
+many agents of one process lock the accounts of their organisation once and not one after the other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from phoenix.storage.tables import CLOCK, runs
 LOOK_SECONDS = 60.0
 """How long a run that is under no limit believes so."""
 
-HOLD = "SELECT n, outcome, choice, scope, measure, most, used FROM phoenix_hold_v1($1::jsonb)"
+HOLD = "SELECT n, outcome, choice, scope, measure, most, used FROM phoenix_hold_v2($1::jsonb)"
 RELEASE = "DELETE FROM budget_holds WHERE id = $1::uuid RETURNING id"
 ORGANISATION = "SELECT max_usd_day IS NOT NULL OR limits <> '{}' FROM organisations WHERE id = $1::uuid"
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from phoenix.errors import DatabaseUnavailable, DiskFull, SettingInvalid
 from phoenix.storage.bounded import ANSWER_SECONDS, creator
 from phoenix.storage.sessions import application_name
+from phoenix.telemetry import tracing
 
 IDLE_SECONDS = 15
 """A process that hangs within a transaction loses it after so long, and with it the locks it holds."""
@@ -91,8 +92,9 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         DiskFull: it has no space left.
     """
     try:
-        async with engine.begin() as connection:
-            yield connection
+        with tracing.leaf("sql", "transaction", db__system__name="postgresql"):
+            async with engine.begin() as connection:
+                yield connection
     except OperationalError as error:
         if isinstance(error.orig, psycopg.errors.DiskFull):
             raise DiskFull(

@@ -18,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from phoenix.errors import DatabaseUnavailable, DiskFull, PhoenixError
 from phoenix.storage.bounded import BoundedConnection
+from phoenix.telemetry import tracing
 
 Row = tuple[Any, ...]
 A = TypeVar("A")
@@ -65,10 +66,11 @@ class Direct:
         if not isinstance(connector, PsycopgConnector):
             raise TypeError("the queue does not run on psycopg")
         try:
-            async with connector.pool.connection() as connection:
-                cursor = AsyncRawCursor(connection)
-                await cursor.execute(statement, values, binary=True)
-                return await cursor.fetchall()
+            with tracing.leaf("sql", "statement", db__system__name="postgresql"):
+                async with connector.pool.connection() as connection:
+                    cursor = AsyncRawCursor(connection)
+                    await cursor.execute(statement, values, binary=True)
+                    return await cursor.fetchall()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise unavailable(error) from error
 
@@ -119,6 +121,7 @@ class Together(Generic[A, R]):
         return await answer
 
     async def _send_all(self) -> None:
+        tracing.apart()
         try:
             while self._waiting:
                 self._is_gathering = True

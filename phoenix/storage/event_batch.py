@@ -24,6 +24,7 @@ from phoenix.storage.bounded import BoundedConnection, connect_bounded
 from phoenix.storage.events import CHANNEL
 from phoenix.telemetry.metrics import EVENT_SECONDS
 from phoenix.telemetry.observing import observe
+from phoenix.telemetry.redaction import mask_json
 
 FULL = 200
 """Events of one statement."""
@@ -125,7 +126,7 @@ class EventBatches:
             return done
         self._unwritten.add(done)
         done.add_done_callback(self._written)
-        self._waiting.append(_Given(project_id, run_id, kind, clean_dump(data), done, loop.time()))
+        self._waiting.append(_Given(project_id, run_id, kind, mask_json(clean_dump(data)), done, loop.time()))
         self._news.set()
         return done
 

@@ -6,15 +6,17 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from phoenix.domain.cleaning import clean_json
+from phoenix.domain.cleaning import clean_dump
 from phoenix.domain.run import Event
 from phoenix.errors import NotFound
 from phoenix.storage.database import transaction
 from phoenix.storage.tables import JSON, events
+from phoenix.telemetry.redaction import mask_json
 
 CHANNEL = "phoenix_events"
 """Notified at commit with `<project id> <kind> ...`; without kinds they may be any."""
@@ -54,7 +56,12 @@ async def append(
     Raises:
         NotFound: there is no such project.
     """
-    values = {"project": project_id, "run": run_id, "kind": kind, "data": clean_json(data)}
+    values = {
+        "project": project_id,
+        "run": run_id,
+        "kind": kind,
+        "data": orjson.loads(mask_json(clean_dump(data))),
+    }
     seq = (await connection.execute(_APPEND, values)).scalar_one_or_none()
     if seq is None:
         raise NotFound(f"There is no project {project_id}.")

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from phoenix.domain.cleaning import clean_json
 from phoenix.domain.frozen import Frozen
 from phoenix.storage.tables import CLOCK, approvals, artifacts, begun_forks, projects, runs, threads
+from phoenix.telemetry.redaction import mask_known
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 OUTPUTS = "ToolOutput"
@@ -137,7 +138,7 @@ async def copy_artifacts(
 
 async def add_artifact(connection: AsyncConnection, project_id: UUID, value: Frozen) -> None:
     """Store a document of a fork, which is then the latest of its kind."""
-    body = clean_json(value.model_dump(mode="json"))
+    body = mask_known(clean_json(value.model_dump(mode="json")))
     digest = type(value).model_validate(body).digest()
     row = {"project_id": project_id, "digest": digest, "kind": type(value).__name__, "body": body}
     await connection.execute(

@@ -37,6 +37,8 @@ class Credential:
     """Not revoked, not expired, of an active user who is still a member."""
     secret_hash: bytes = b""
     """Of an API key."""
+    is_stale: bool = False
+    """An API key whose last use was noted longer than a minute ago, or never."""
 
 
 async def add_user(
@@ -288,10 +290,12 @@ async def revoke_key(
         raise NotFound(f"There is no API key {key_id}.")
 
 
+_STALE = func.coalesce(api_keys.c.last_used_at < CLOCK - text("interval '1 minute'"), True)
+
+
 async def touch_keys(connection: AsyncConnection, key_ids: Collection[UUID]) -> None:
     """Note that keys were used, at most once a minute. Requests of one key do not wait for each other."""
-    stale = func.coalesce(api_keys.c.last_used_at < CLOCK - text("interval '1 minute'"), True)
-    free = select(api_keys.c.id).where(api_keys.c.id.in_(key_ids), stale).with_for_update(skip_locked=True)
+    free = select(api_keys.c.id).where(api_keys.c.id.in_(key_ids), _STALE).with_for_update(skip_locked=True)
     await connection.execute(update(api_keys).where(api_keys.c.id.in_(free)).values(last_used_at=CLOCK))
 
 
@@ -365,7 +369,7 @@ async def key_credentials(connection: AsyncConnection, key_ids: Collection[UUID]
     return {row.id: _of_key(row) for row in rows}
 
 
-_OF_KEYS = (api_keys.c.scopes, api_keys.c.secret_hash)
+_OF_KEYS = (api_keys.c.scopes, api_keys.c.secret_hash, _STALE.label("is_stale"))
 
 
 def _of_session(row: Row[Any]) -> Credential:
@@ -373,7 +377,8 @@ def _of_session(row: Row[Any]) -> Credential:
 
 
 def _of_key(row: Row[Any]) -> Credential:
-    return Credential(_principal(row, "key", scopes=row.scopes), bool(row.is_valid), bytes(row.secret_hash))
+    principal = _principal(row, "key", scopes=row.scopes)
+    return Credential(principal, bool(row.is_valid), bytes(row.secret_hash), bool(row.is_stale))
 
 
 def _principal(row: Row[Any], via: str, *, scopes: Sequence[str] | None = None) -> Principal:

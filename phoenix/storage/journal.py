@@ -8,17 +8,14 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 from sqlalchemy import delete, literal, or_, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from phoenix.domain.budget import Hold
-from phoenix.domain.cleaning import clean_json, clean_text
 from phoenix.domain.run import CallKey, KeptAnswer, ModelCall, Run
 from phoenix.errors import DatabaseUnavailable
 from phoenix.storage.database import transaction
-from phoenix.storage.tables import JSON, model_journal, runs
-from phoenix.storage.tables_budgets import budget_holds
-from phoenix.storage.usage import count
+from phoenix.storage.settling import Settled, Settlements
+from phoenix.storage.tables import model_journal
 
 AWAY_SECONDS = 30.0
 """How long an answer waits for the database: a restart takes a few seconds, a failover some more."""
@@ -31,9 +28,10 @@ INNOCENT = ("transient", "budget")
 class JournalRows:
     """The port `CallJournal` of one attempt of a run."""
 
-    def __init__(self, database: AsyncEngine, run: Run) -> None:
+    def __init__(self, database: AsyncEngine, run: Run, settle: Settlements) -> None:
         self._database = database
         self._run = run
+        self._settle = settle
 
     async def find(self, key: CallKey) -> KeptAnswer | None:
         """Return a call's answer if it arrived before; one of another version's form counts as missing."""
@@ -52,7 +50,7 @@ class JournalRows:
             return None
 
     async def keep(
-        self, key: CallKey | None, answer: KeptAnswer, call: ModelCall, *, hold: Hold | None = None
+        self, key: CallKey | None, answer: KeptAnswer | None, call: ModelCall, *, hold: Hold | None = None
     ) -> None:
         """Count a call, keep its answer, and release what was held for it, in one transaction.
 
@@ -65,7 +63,7 @@ class JournalRows:
         deadline = time.monotonic() + AWAY_SECONDS
         while True:
             try:
-                await self._keep(key, answer, call, hold)
+                await self._settle(Settled(self._run, call, key, answer, hold))
             except DatabaseUnavailable:
                 if time.monotonic() >= deadline:
                     raise
@@ -76,38 +74,6 @@ class JournalRows:
                 # The connection may have been lost after the commit.
                 if key is not None and await self.find(key) == answer:
                     return
-
-    async def _keep(
-        self, key: CallKey | None, answer: KeptAnswer, call: ModelCall, hold: Hold | None
-    ) -> None:
-        async with transaction(self._database) as connection:
-            if key is not None:
-                await self._insert(connection, key, answer)
-            if hold is not None:
-                await connection.execute(delete(budget_holds).where(budget_holds.c.id == hold.id))
-            # Last: from here on it holds the accounts of budgets, which all calls of an organisation share.
-            await count(connection, self._run.project_id, self._run.id, call)
-
-    async def _insert(self, connection: AsyncConnection, key: CallKey, answer: KeptAnswer) -> None:
-        # The lock makes a retry, which raises the attempt and forgets, wait for this or come first.
-        ours = (
-            select(
-                runs.c.id,
-                literal(key.request),
-                literal(key.ordinal),
-                literal(clean_text(key.step)),
-                literal(answer.accepted),
-                literal(clean_json(answer.model_dump(mode="json")), JSON),
-            )
-            .where(runs.c.id == self._run.id, runs.c.attempt == self._run.attempt)
-            .with_for_update(read=True)
-        )
-        names = ["run_id", "request", "ordinal", "step", "accepted", "answer"]
-        stored = insert(model_journal).from_select(names, ours)
-        fresh = {name: stored.excluded[name] for name in ("step", "accepted", "answer")}
-        await connection.execute(
-            stored.on_conflict_do_update(index_elements=["run_id", "request", "ordinal"], set_=fresh)
-        )
 
 
 async def forget_failed(connection: AsyncConnection, run: Run) -> None:

@@ -14,6 +14,7 @@ from phoenix.domain.cleaning import clean_json, clean_text
 from phoenix.errors import EffectConflict
 from phoenix.ports import Effect
 from phoenix.storage.tables import CLOCK, outbox
+from phoenix.telemetry.redaction import mask_line
 
 OPEN = ("pending", "begun")
 
@@ -106,7 +107,7 @@ async def note_failure(
         .where(outbox.c.id == row_id, outbox.c.status.in_(OPEN))
         .values(
             status="failed" if last else "pending",
-            error=clean_text(error)[:4000],
+            error=clean_text(mask_line(error))[:4000],
             next_attempt_at=CLOCK + func.make_interval(0, 0, 0, 0, 0, 0, wait_seconds),
             updated_at=CLOCK,
         )

@@ -102,6 +102,8 @@ projects = Table(
     Column("created_by", UUID()),
     # What agents' tools may do, beside the rules of service and organisation.
     Column("rules", JSON),
+    # Names the span that launched it (W3C); empty where nothing did that is traced.
+    Column("traceparent", Text, nullable=False, server_default=""),
     # Raised by every change that a user makes to the project: its ETag.
     Column("version", Integer, nullable=False, server_default=text("1")),
     # What is searched. No language: requirements come in all of them.
@@ -360,6 +362,8 @@ model_calls = Table(
     Column("cached_tokens", BigInteger, nullable=False, server_default=ZERO),
     # Answered from the response cache.
     Column("cached", Boolean, nullable=False, server_default=text("false")),
+    # Without a whole answer: the figures are the most that it can have used.
+    Column("broken", Boolean, nullable=False, server_default=text("false")),
     Column("seconds", Numeric, nullable=False, server_default=ZERO),
     Column("at", TIME, nullable=False, server_default=CLOCK),
     Index(None, "project_id"),

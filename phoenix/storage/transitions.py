@@ -23,6 +23,7 @@ from phoenix.errors import NotFound, RunSuperseded
 from phoenix.storage.direct import Direct, Row, Together
 from phoenix.storage.events import CHANNEL
 from phoenix.storage.places import HELD, WINDOW
+from phoenix.telemetry.redaction import mask_json, mask_known_json
 
 _PROJECT = tuple(Project.model_fields)
 _RUN = tuple(Run.model_fields)
@@ -151,7 +152,9 @@ class Launched:
         run = self.run.model_dump(mode="json", exclude={*_LEFT, "metadata"})
         run |= {"priority": self.priority, "input": _json(self.input), "metadata": _json(self.run.metadata)}
         project = _json(self.project.model_dump(mode="json"))
-        return orjson.dumps({"project": project, "run": run, "event": _json(self.event)})
+        return orjson.dumps(
+            {"project": project, "run": run, "event": orjson.Fragment(mask_json(clean_dump(self.event)))}
+        )
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ class End:
                 "attempt": self.attempt,
                 "job": self.job,
                 "outcome": self.status,
-                "output": _json(self.output),
+                "output": orjson.Fragment(mask_known_json(clean_dump(self.output))),
                 "error": _json(None if self.error is None else self.error.model_dump(mode="json")),
             }
         )

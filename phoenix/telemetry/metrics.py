@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 REGISTRY: Final = CollectorRegistry()
@@ -83,6 +83,20 @@ CHECKPOINT_BATCH: Final = Histogram(
 )
 EVENT_SECONDS: Final = Histogram(
     "phoenix_event_write_seconds", "From an event to its commit.", buckets=FAST, registry=REGISTRY
+)
+SPANS: Final = Counter(
+    "phoenix_spans",
+    "Spans of traces: kept, sent, left out under load or beyond a limit, lost since nobody took them.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+TRACE_LEVEL: Final = Gauge(
+    "phoenix_trace_level",
+    "How much is traced: 0 all, 1 without SQL, git and sandbox, 2 only runs and turns.",
+    registry=REGISTRY,
+)
+TRACE_CHANGES: Final = Counter(
+    "phoenix_trace_level_changes", "Changes of how much is traced.", ["level"], registry=REGISTRY
 )
 
 

@@ -8,7 +8,8 @@ from phoenix.agents import contract as contracting
 from phoenix.agents import decomposition, requirement, test_author
 from phoenix.agents.checking import clean_checkout
 from phoenix.agents.coder import work_on
-from phoenix.domain.evidence import Build, CriterionEvidence, Delivery, Evidence, Sealed
+from phoenix.agents.retrospective import SMALL_TASK, problems_of
+from phoenix.domain.evidence import Build, Delivery, Evidence, Sealed
 from phoenix.domain.plan import Contract, Plan
 from phoenix.domain.project import Answers, Questions, Request, Sized
 from phoenix.domain.spec import Spec
@@ -98,25 +99,19 @@ async def code(value: Spec | Evidence, runtime: Runtime[Ports], feedback: Feedba
     return Build(spec=work.spec, base=work.base, commit=commit, declared=done.declared, round=work.round)
 
 
-def _why_not(criterion: CriterionEvidence) -> str:
-    said = "; ".join(f"{t.id} {t.outcome}: {t.message[:1000]}" for t in criterion.tests)
-    return f"{criterion.criterion} is not shown to hold: {said or 'no test was named for it'}"
-
-
 async def _small_work(value: Spec | Evidence, ports: Ports, guidance: str) -> TaskWork:
     problems, start, round_ = [], None, 1
     if isinstance(value, Evidence):
         build_ = await ports.artifacts.get(value.build, Build)
         spec = await ports.artifacts.get(value.spec, Spec)
         start, round_ = build_.commit, build_.round + 1
-        problems = [_why_not(c) for c in value.criteria if not c.holds]
-        problems += [*value.problems, *([guidance] if guidance else [])]
+        problems = [*problems_of(value), *([guidance] if guidance else [])]
     else:
         spec = value
     request = await ports.artifacts.get(spec.request, Request)
     return TaskWork(
         spec=await ports.artifacts.put(spec),
-        task="T1",
+        task=SMALL_TASK,
         title=spec.title,
         brief=request.text,
         criteria=[c.id for c in spec.criteria()],
@@ -187,27 +182,30 @@ async def leave_red(evidence: Evidence) -> Evidence:
     return evidence
 
 
-small: Pipeline[Sized, Delivery] = (
-    frame
-    >> loop_until(
-        passed, code >> verify, cap=VERIFY_ROUNDS, on_cap=approve("delivery", revise=code >> verify)
+def develop_with(rounds: int = VERIFY_ROUNDS) -> Pipeline[Request, Delivery]:
+    """Return the workflow in which verification is mended so many times at most."""
+    small: Pipeline[Sized, Delivery] = (
+        frame
+        >> loop_until(passed, code >> verify, cap=rounds, on_cap=approve("delivery", revise=code >> verify))
+        >> deliver
+        >> learn
     )
-    >> deliver
-)
+    large: Pipeline[Sized, Delivery] = (
+        question
+        >> branch_on(no_questions, none=nothing_asked, ask=ask("questions", answer=Answers))
+        >> specify
+        >> approve("spec", revise=specify)
+        >> decompose
+        >> approve("plan", revise=decompose)
+        >> contract
+        >> seal
+        >> loop_until(settled, build >> verify, cap=rounds, on_cap=leave_red)
+        >> approve("delivery", revise=build >> verify)
+        >> deliver
+        >> learn
+    )
+    whole: Pipeline[Request, Delivery] = triage >> branch_on(size, small=small, large=large)
+    return whole
 
-large: Pipeline[Sized, Delivery] = (
-    question
-    >> branch_on(no_questions, none=nothing_asked, ask=ask("questions", answer=Answers))
-    >> specify
-    >> approve("spec", revise=specify)
-    >> decompose
-    >> approve("plan", revise=decompose)
-    >> contract
-    >> seal
-    >> loop_until(settled, build >> verify, cap=VERIFY_ROUNDS, on_cap=leave_red)
-    >> approve("delivery", revise=build >> verify)
-    >> deliver
-    >> learn
-)
 
-develop: Pipeline[Request, Delivery] = triage >> branch_on(size, small=small, large=large)
+develop: Pipeline[Request, Delivery] = develop_with()

@@ -7,8 +7,8 @@ import asyncio
 from langgraph.runtime import Runtime
 
 from phoenix.agents.remembering import remember
-from phoenix.agents.retrospective import retrospect
-from phoenix.domain.evidence import Delivery
+from phoenix.agents.retrospective import retrospect, setbacks_of
+from phoenix.domain.evidence import Build, Delivery, Evidence
 from phoenix.domain.lessons import Lessons
 from phoenix.errors import AgentError, InputError, ModelError
 from phoenix.flow import step
@@ -20,9 +20,14 @@ LEARN_SECONDS = 180.0
 
 @step
 async def learn(delivery: Delivery, runtime: Runtime[Ports]) -> Delivery:
-    """Write down what the project taught. Whatever goes wrong is told, and the delivery stands."""
+    """Write down what the project taught. Whatever goes wrong is told, and the delivery stands.
+
+    A short path that passed at once has nothing to tell, and no model is asked.
+    """
     ports = runtime.context
-    lessons = await _lessons(delivery, ports)
+    lessons = Lessons(delivery=delivery.digest())
+    if await _has_a_story(delivery, ports):
+        lessons = await _lessons(delivery, ports)
     await ports.artifacts.put(lessons)
     try:
         await ports.outlet.annotate(lessons)
@@ -30,6 +35,12 @@ async def learn(delivery: Delivery, runtime: Runtime[Ports]) -> Delivery:
         await ports.events.emit("lessons_missed", reason=f"They cannot be written: {error.strerror}.")
     await remember(delivery, lessons, ports)
     return delivery
+
+
+async def _has_a_story(delivery: Delivery, ports: Ports) -> bool:
+    evidence = await ports.artifacts.get(delivery.evidence, Evidence)
+    build = await ports.artifacts.get(evidence.build, Build)
+    return build.plan is not None or bool(await setbacks_of(build, ports))
 
 
 async def _lessons(delivery: Delivery, ports: Ports) -> Lessons:

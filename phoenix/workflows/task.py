@@ -16,7 +16,7 @@ from phoenix.domain.plan import Plan
 from phoenix.domain.spec import Spec
 from phoenix.domain.work import FinishedTask, TaskWork
 from phoenix.errors import AgentGaveUp, SealBroken
-from phoenix.flow import loop_until, step
+from phoenix.flow import Pipeline, loop_until, step
 from phoenix.ports import Ports
 
 ROUNDS = 3
@@ -42,6 +42,7 @@ async def code_task(work: TaskWork, runtime: Runtime[Ports]) -> TaskWork:
     return begun.model_copy(
         update={
             "commit": done.commit,
+            "first": begun.first or done.commit,
             "summary": done.summary or begun.summary,
             "declared": done.declared or begun.declared,
             "problems": [] if done.submitted else [unfinished],
@@ -200,4 +201,11 @@ def settled(work: TaskWork) -> bool:
     return not work.problems or work.broken_seal
 
 
-task = loop_until(settled, code_task >> check_task >> review_task, cap=ROUNDS, on_cap=give_up) >> keep_task
+def task_with(rounds: int = ROUNDS) -> Pipeline[TaskWork, TaskWork]:
+    """Return the workflow in which a task is written at most so many times."""
+    return (
+        loop_until(settled, code_task >> check_task >> review_task, cap=rounds, on_cap=give_up) >> keep_task
+    )
+
+
+task = task_with()

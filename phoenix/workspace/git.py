@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from phoenix.errors import DiskFull, GitFailed, PhoenixError
+from phoenix.telemetry import tracing
+from phoenix.telemetry.redaction import hide_addresses, mask
 
 OLDEST = (2, 38)
 """`merge-tree --write-tree` came with this version."""
@@ -108,6 +110,7 @@ class Git:
         check_version()
         command = ["git", *(part for pair in _CONFIG for part in ("-c", pair)), *args]
         with (
+            tracing.leaf("git", f"git {args[0]}"),
             tempfile.TemporaryFile() as errors,
             _started(
                 command, self._environment(work_tree), errors, hold, work_tree or self.repository.parent
@@ -243,7 +246,7 @@ def failure(command: str, err: bytes) -> PhoenixError:
 def readable(text: bytes) -> str:
     """Return foreign text on one line: capped, control characters escaped, passwords in URLs hidden."""
     line = text.decode("utf-8", "replace").strip()[:300]
-    line = re.sub(r"://[^/@\s]+@", "://***@", line)
+    line = mask(hide_addresses(line))
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 

@@ -11,12 +11,15 @@ from uuid import uuid4
 import pytest
 
 from phoenix.domain.run import CallKey, KeptAnswer, ModelCall, Project, Run
+from phoenix.engine.queue import open_queue
 from phoenix.llm.journal import MemoryJournal
 from phoenix.llm.usage import MemoryUsage
 from phoenix.ports import CallJournal, UsageLog
 from phoenix.storage import projects, runs
-from phoenix.storage.database import connect, transaction
+from phoenix.storage.database import connect, conninfo, transaction
+from phoenix.storage.direct import Direct
 from phoenix.storage.journal import JournalRows
+from phoenix.storage.settling import Settlements
 from phoenix.storage.usage import UsageRows
 
 CALL = ModelCall(
@@ -56,7 +59,10 @@ async def kept(request: pytest.FixtureRequest, migrated_database_url: str) -> As
     async with transaction(database) as connection:
         await projects.add(connection, project)
         await runs.add(connection, run, flow_input={})
-    yield Kept(JournalRows(database, run), UsageRows(database, project.id, run.id))
+    queue = open_queue(conninfo(migrated_database_url))
+    async with queue.open_async():
+        rows = JournalRows(database, run, Settlements(Direct(queue)))
+        yield Kept(rows, UsageRows(database, project.id, run.id))
     await database.dispose()
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import struct
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import openai
 import pytest
 
 from phoenix.errors import MemoryUnavailable
-from phoenix.memory import minilm
+from phoenix.memory import minilm, wordllama
 from phoenix.memory.hashing import HashedEmbedder
-from phoenix.memory.openai import OpenAIEmbedder
+from phoenix.memory.openai import MODEL, OpenAIEmbedder
 from phoenix.ports_memory import Embedder
 
 
@@ -27,9 +30,16 @@ class Server(BaseHTTPRequestHandler):
             return
         vectors = HashedEmbedder().embed(asked["input"])
         padded = [[3 * x for x in v] + [0.0] * (asked["dimensions"] - len(v)) for v in vectors]
-        data = [{"index": n, "embedding": v} for n, v in enumerate(padded)]
-        body = json.dumps({"data": data[::-1]}).encode()
+        data: list[dict[str, object]] = []
+        for n, vector in enumerate(padded):
+            packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+            said = packed if asked.get("encoding_format") == "base64" else vector
+            data.append({"object": "embedding", "index": n, "embedding": said})
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        answer = {"object": "list", "model": asked["model"], "data": data[::-1], "usage": usage}
+        body = json.dumps(answer).encode()
         self.send_response(200)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -50,7 +60,7 @@ def address() -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture(params=["hashed", "openai", "minilm"])
+@pytest.fixture(params=["hashed", "openai", "minilm", "wordllama"])
 def embedder(request: pytest.FixtureRequest, address: str) -> Embedder:
     """Return each kind of embedder."""
     if request.param == "openai":
@@ -59,6 +69,10 @@ def embedder(request: pytest.FixtureRequest, address: str) -> Embedder:
         if not minilm.is_there():
             pytest.skip(f"the model's files are not in {minilm.model_folder()}")
         return minilm.MiniLMEmbedder()
+    if request.param == "wordllama":
+        if not wordllama.is_there():
+            pytest.skip("the package wordllama is not installed")
+        return wordllama.WordLlamaEmbedder()
     return HashedEmbedder()
 
 
@@ -93,6 +107,18 @@ def test_the_same_text_has_the_same_vector(embedder: Embedder) -> None:
     (alone,) = embedder.embed([TEXTS[1]])
     assert cosine(together[1], alone) > 0.9999
     assert embedder.embed([]) == []
+
+
+def test_openais_own_client_gets_the_same_vectors(address: str) -> None:
+    """What the adapter asks and reads is what OpenAI's client asks and reads, but for lengths and order."""
+    embedder = OpenAIEmbedder("key", url=address)
+    with openai.OpenAI(api_key="key", base_url=address) as client:
+        answer = client.embeddings.create(model=MODEL, input=TEXTS, dimensions=embedder.dimensions)
+    assert answer.model == MODEL
+    theirs = [one.embedding for one in sorted(answer.data, key=lambda one: one.index)]
+    for own, other in zip(embedder.embed(TEXTS), theirs, strict=True):
+        assert math.hypot(*other) == pytest.approx(3.0, rel=1e-4)
+        assert own == pytest.approx([x / 3 for x in other], abs=1e-5)
 
 
 def test_a_refused_key_says_so_without_the_key(address: str) -> None:

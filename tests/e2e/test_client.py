@@ -89,6 +89,10 @@ async def look_into(shell: Shell, project: str) -> None:
     assert sum(figure["count"] for figure in stats if figure["kind"] == "model") == len(calls)
     assert (await shell.phoenix("lens", "show", project)).code == 0
     assert (await shell.phoenix("lens", "diff", project, project)).code == 0
+    played = (await shell.phoenix("lens", "replay", project, "--kind", "model_called", "--json")).lines
+    assert len(played) == len(calls)
+    assert [row["seq"] for row in played] == sorted(row["seq"] for row in played)
+    assert "acceptance tests sealed" in (await shell.phoenix("lens", "replay", project)).out
     wrong = await shell.phoenix("lens", "trace", project, "--run", "build/9/T9")
     assert (wrong.code, "Known are build/1/T1" in wrong.err) == (2, True), wrong.err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from phoenix.llm.scripted import Fault, Line, ScriptedModel
 from phoenix.settings import Settings
 from phoenix.workflows import learning
 from tests.e2e.conftest import LONGEST_SECONDS, Develop, Result, stopped, system_of
-from tests.e2e.script import MODEL, edit, script, submit
+from tests.e2e.script import MODEL, SMALL, criterion, edit, script, submit
 
 KEY = "ghp_" + "0123456789abcdefABCDEF0123456789abcd"
 
@@ -122,3 +123,59 @@ async def test_a_spent_budget_skips_lessons(settings: Settings) -> None:
         assert overview.run.status == "success", overview.run.error
         assert "has spent 1.20 of 1.20 USD" in overview.artifacts["lessons"]["why_none"]
         assert (overview.usage.calls, overview.artifacts["lessons"]["items"]) == (12, [])
+
+
+def repository_at(folder: Path) -> str:
+    """Make a repository in which add subtracts, and return its path."""
+    folder.mkdir()
+    (folder / "calc.py").write_text("def add(a: int, b: int) -> int:\n    return a - b\n")
+    named = ["git", "-c", "user.name=T", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "Begin"]):
+        subprocess.run([*named, *command], cwd=folder, check=True)
+    return str(folder)
+
+
+def small_script(**lines: list[Line]) -> dict[str, list[Line]]:
+    """Return a script of the short path that mends add at once; `lines` replace agents'."""
+    framed = {
+        "title": "Mend add",
+        "summary": "add subtracts.",
+        "requirements": [{"id": "R1", "text": "add adds", "criteria": [criterion(1, "add(2, 2) is 4")]}],
+        "non_goals": [],
+        "assumptions": [],
+    }
+    return {"triage": [SMALL], "frame": [json.dumps(framed)], "code": [MENDED, TESTED, HANDED_IN]} | lines
+
+
+TEST = "from calc import add\n\n\ndef test_add():\n    assert add(2, 2) == 4\n"
+MENDED, TESTED = edit("calc.py", "a - b", "a + b"), edit("tests/test_calc.py", "", TEST)
+HANDED_IN = submit(("C1", "tests/test_calc.py::test_add"))
+
+
+async def test_the_short_path_keeps_its_requirement_without_a_call(develop: Develop, tmp_path: Path) -> None:
+    """What went well at once has nothing to tell: no model is asked, and the next project still finds it."""
+    result = await develop(small_script(), repository=repository_at(tmp_path / "calc"))
+    assert learned(result) == Lessons(delivery=learned(result).delivery)
+    assert len(result.model.requests) == len(small_script()["code"]) + 2
+    (kept,) = result.of("memory_written")
+    assert len(kept["items"]) == 1
+    assert result.of("lessons_learned") == result.of("lessons_missed") == []
+
+
+async def test_the_short_path_learns_from_what_sent_it_back(develop: Develop, tmp_path: Path) -> None:
+    """One call more, which sees what was wrong and what mended it; the lesson is remembered."""
+    model = small_script(
+        # Its test is named wrongly at first, so that the criterion is not shown to hold.
+        code=[MENDED, TESTED, submit(), edit("calc.py", "a + b", "a + b  # the sum"), HANDED_IN],
+        retrospect=[written("Name the test of each criterion when you submit.")],
+    )
+    result = await develop(model, repository=repository_at(tmp_path / "calc"))
+    (lesson,) = learned(result).items
+    assert (lesson.provenance.tasks, lesson.provenance.criteria) == (["T1"], ["C1"])
+    asked = str(result.model.requests[-1].messages[-1].content)
+    assert result.model.requests[-1].caller.agent == "retrospect"
+    assert "C1 is not shown to hold: no test was named for it" in asked
+    fix = asked.partition("What T1 changed after it was first sent back")[2].partition("The whole change")[0]
+    assert "+    return a + b  # the sum" in fix
+    assert "test_add" not in fix
+    assert len(result.of("memory_written")[0]["items"]) == 2

@@ -89,3 +89,13 @@ async def test_what_does_not_fit_is_refused(wide_front: Front, wrong: dict[str, 
         answer = await http.post(f"{PLACE}/import", json={"items": [wrong]})
     assert answer.status_code == 422, answer.text
     assert "items" in answer.text
+
+
+async def test_an_import_has_its_limit(wide_front: Front) -> None:
+    """One more than 200 is refused, and nothing of it is stored."""
+    items = [CSV | {"text": f"Text {n}."} for n in range(201)]
+    async with wide_front.client(await wide_front.member("admin")) as http:
+        assert (await http.post(f"{PLACE}/import", json={"items": items})).status_code == 422
+        assert (await http.get(PLACE)).json()["items"] == []
+        assert (await http.post(f"{PLACE}/import", json={"items": items[:200]})).status_code == 201
+        assert (await http.post(f"{PLACE}/import", json={"items": []})).status_code == 422

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -22,9 +23,12 @@ QUICK_SECONDS = 10.0
 """However busy the machine is."""
 
 
-@pytest.fixture
-async def open_door(wide_front: Front) -> AsyncIterator[Served]:
+@pytest.fixture(params=[serving.Protocol])
+async def open_door(
+    wide_front: Front, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Served]:
     """Serve a front door as the product does."""
+    monkeypatch.setattr(serving, "Protocol", request.param)
     ports: asyncio.Queue[int] = asyncio.Queue()
     stopping = asyncio.Event()
     running = asyncio.create_task(
@@ -85,6 +89,7 @@ async def test_a_client_that_drips_is_left(open_door: Served, monkeypatch: pytes
     """Each byte gives it no more time; one that sends a request in time is answered again and again."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", 1.0)
     reader, writer = await asyncio.open_connection("127.0.0.1", open_door.port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ")
     left = asyncio.create_task(closed(reader))
     started = time.monotonic()
     async with asyncio.timeout(20):
@@ -204,3 +209,63 @@ async def test_one_user_opens_so_many_streams(open_door: Served, monkeypatch: py
             await asyncio.sleep(0.1)
         for reader in readers[1:]:
             await reader.__aexit__(None, None, None)
+
+
+both = pytest.mark.parametrize("open_door", [serving.PlainProtocol, serving.Protocol], indirect=True)
+"""With either parser: the one in C is not everywhere to be had."""
+
+
+async def refused_head(door: Served, head: bytes, *more: bytes) -> bytes:
+    """Send the beginning of a request in pieces; return what is answered before the connection is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    answer = asyncio.create_task(reader.read())
+    async with asyncio.timeout(20):
+        with suppress(ConnectionError):
+            for piece in (head, *more):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        said = b""
+        with suppress(ConnectionError):
+            said = await answer
+    writer.close()
+    return said
+
+
+@both
+@pytest.mark.parametrize("field", [b"x" * 8192, b"y: z\r\n" * 1300], ids=["one field", "many fields"])
+async def test_a_head_without_end_is_refused(open_door: Served, field: bytes) -> None:
+    """Whether it is one endless field or endless many: it is kept only so far."""
+    token = await open_door.front.member("viewer")
+    said = await refused_head(open_door, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: ", *[field] * 20)
+    assert said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+    await others_are_served(open_door, token)
+
+
+@both
+async def test_trailers_without_end_are_refused(open_door: Served) -> None:
+    """What follows a chunked body is kept only so far as well."""
+    token = await open_door.front.member("developer")
+    head = (
+        b"POST /api/v1/projects HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\n{}\r\n0\r\nX-Long: "
+    )
+    said = await refused_head(open_door, head, *[b"x" * 8192] * 20)
+    assert said.startswith(b"HTTP/1.1 400")
+    await others_are_served(open_door, token)
+
+
+@both
+async def test_requests_are_answered_in_their_order(open_door: Served) -> None:
+    """Several sent at once over one connection, one of them with a body, get their own answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", open_door.port)
+    writer.write(
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+        b"POST /api/v1/auth/sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 2\r\n\r\n{}"
+        b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    async with asyncio.timeout(20):
+        said = await reader.read()
+    writer.close()
+    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"200", b"422", b"404"]

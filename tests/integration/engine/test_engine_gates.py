@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from phoenix.domain.approval import Approval, Decision
 from phoenix.domain.identity import Principal, Role
@@ -119,6 +119,27 @@ async def test_of_eight_racers_on_each_of_many_approvals_one_wins(system: System
     query = text("SELECT count(*), count(DISTINCT approval_id) FROM approval_votes")
     async with transaction(system.database) as connection:
         assert tuple((await connection.execute(query)).one()) == (200, 200)
+
+
+async def test_racers_of_one_process_take_turns_and_are_told_who_won(system: System) -> None:
+    """One transaction locks the approval, however many decide at once; the others hear who did, and what."""
+    project = await system.launch("gate")
+    people = [person(f"racer{n}") for n in range(8)]
+    locked: list[str] = []
+
+    def count(*said: Any) -> None:
+        locked.extend(s for s in said if isinstance(s, str) and "FOR UPDATE OF approvals" in s)
+
+    async with system.engine.worker():
+        approval = await asked(system, project.id)
+    event.listen(system.database.sync_engine, "before_cursor_execute", count)
+    votes = [vote(system, approval, who) for who in people]
+    results = await asyncio.gather(*votes, return_exceptions=True)
+    event.remove(system.database.sync_engine, "before_cursor_execute", count)
+    (winner,) = [r.decided_by for r in results if isinstance(r, Approval)]
+    late = [r.message for r in results if isinstance(r, DecisionConflict)]
+    assert late == [f"This approval is no longer open: the decision of {winner} was approve."] * 7
+    assert len(locked) == 1
 
 
 @pytest.mark.parametrize(

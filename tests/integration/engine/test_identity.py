@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import event, insert, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -160,6 +160,35 @@ async def test_a_key_may_no_more_than_its_maker_and_its_scopes(people: Identity)
     assert by_key.may("read")
     assert not by_key.may("develop")
     assert [k.id for k in (await people.keys(who))[0]] == [key.id]
+
+
+@pytest.mark.parametrize("is_joined", [False, True], ids=["for many requests", "within a request's own"])
+async def test_the_use_of_a_key_is_noted_once_a_minute(
+    people: Identity, database: AsyncEngine, is_joined: bool
+) -> None:
+    """The first use and one a minute later are; those between cost no statement."""
+    key, text_ = await people.make_key(await admin(people), name="ci", scopes=["read"], expires_at=None)
+    noted: list[str] = []
+
+    def note(*said: object) -> None:
+        noted.extend(s for s in said if isinstance(s, str) and s.startswith("UPDATE api_keys"))
+
+    async def use() -> int:
+        noted.clear()
+        if is_joined:
+            async with transaction(database) as connection:
+                await people.of_key(text_, within=connection)
+        else:
+            await people.of_key(text_)
+        return len(noted)
+
+    event.listen(database.sync_engine, "before_cursor_execute", note)
+    assert [await use(), await use(), await use()] == [1, 0, 0]
+    async with transaction(database) as connection:
+        ago = text("UPDATE api_keys SET last_used_at = last_used_at - interval '61 seconds' WHERE id = :id")
+        await connection.execute(ago, {"id": key.id})
+    assert [await use(), await use()] == [1, 0]
+    event.remove(database.sync_engine, "before_cursor_execute", note)
 
 
 async def test_a_key_ends(people: Identity) -> None:

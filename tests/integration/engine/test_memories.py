@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +21,8 @@ from phoenix.engine.memories import Memories, MemoryOptions
 from phoenix.engine.memory import RunMemory
 from phoenix.engine.work import open_work
 from phoenix.errors import AlreadyThere, MemoryUnavailable, NotFound, QuotaReached, VersionConflict
+from phoenix.memory.chroma import ChromaVectors
+from phoenix.memory.hashing import HashedEmbedder
 from phoenix.memory.in_memory import MemoryVectors
 from phoenix.storage import memories as rows
 from phoenix.storage import memory_outcomes, projects, tenancy
@@ -361,3 +364,70 @@ async def test_organisations_share_nothing(remembering: Remembering) -> None:
             await memories.get(work, csv)
         assert len((await memories.bring(work, [CSV])).stored) == 1
     assert await remembering.count("memories") == 2
+
+
+async def test_every_query_keeps_to_its_organisation(remembering: Remembering) -> None:
+    """Runs read without the database's own row rules: each query holds to the organisation it is given."""
+    (csv,) = await remembering.have(CSV)
+    other, query = uuid4(), MemoryQuery(text=CSV.text)
+    async with transaction(remembering.database) as connection:
+        assert await rows.by_words(connection, OWN, query, limit=9) == [csv]
+        assert list(await rows.these(connection, OWN, [csv], query)) == [csv]
+        assert await rows.has_any(connection, OWN)
+        assert await rows.by_words(connection, other, query, limit=9) == []
+        assert await rows.these(connection, other, [csv], query) == {}
+        assert not await rows.has_any(connection, other)
+        assert await rows.amount(connection, other) == (0, 0)
+        assert await rows.page(connection, other, cursor="", limit=9) == []
+        assert await rows.unplaced(connection, other, "elsewhere", after=None, limit=9) == {}
+        assert await rows.set_place(connection, other, {csv: CSV.text}, "elsewhere") == []
+        assert await rows.remove(connection, other, [csv]) == []
+        with pytest.raises(NotFound):
+            await rows.get(connection, other, csv)
+        with pytest.raises(NotFound):
+            await rows.change(connection, other, csv, {"pinned": True}, version=None)
+        assert list(await rows.these(connection, OWN, [csv])) == [csv]
+
+
+async def test_nothing_of_what_is_forgotten_is_left(remembering: Remembering, tmp_path: Path) -> None:
+    """No table and no file of Chroma's holds its words, and no search finds its vector."""
+    marker = "zyzzyva"
+    vectors = ChromaVectors(HashedEmbedder(), folder=tmp_path / "vectors")
+    memories = Memories(remembering.database, vectors)
+    draft = MemoryDraft(kind="snippet", text=f"Read {marker} files with care.", language="python")
+    async with remembering.work() as work:
+        (made,) = (await memories.bring(work, [draft, CHESS])).stored[:1]
+    project = new_project()
+    async with transaction(remembering.database) as connection:
+        await projects.add(connection, project)
+    item = Recalled(id=made, kind="snippet", text=draft.text, origin="own", why="1st by words")
+    await ArtifactRows(remembering.database, project.id).put(
+        Recall(asked=f"sha256:{made.hex}", agent="code", items=[item])
+    )
+    assert await holding(remembering.database, marker) == {"artifacts", "memories"}
+    assert files_with(tmp_path, str(made).encode()), "the index is in these files"
+
+    async with remembering.work() as work:
+        assert (await memories.forget(work, made)).unremoved == ""
+    assert await holding(remembering.database, marker) == set()
+    assert made not in [i for i, _ in await vectors.search(OWN, draft.text, limit=9)]
+    await vectors.close()
+    # Chroma's own log keeps the numbers of what was put, never its words: docs/memory.md says so.
+    assert files_with(tmp_path, marker.encode()) == set()
+
+
+async def holding(database: AsyncEngine, word: str) -> set[str]:
+    """Return the tables with a row that holds a word."""
+    named = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+    async with transaction(database) as connection:
+        tables = (await connection.execute(text(named))).scalars().all()
+        asked = {t: text(f'SELECT count(*) FROM "{t}" AS row WHERE row::text ILIKE :word') for t in tables}
+        counts = {
+            t: (await connection.execute(q, {"word": f"%{word}%"})).scalar_one() for t, q in asked.items()
+        }
+    return {table for table, count in counts.items() if count}
+
+
+def files_with(folder: Path, part: bytes) -> set[str]:
+    """Return the names of the files that hold some bytes."""
+    return {p.name for p in folder.rglob("*") if p.is_file() and part in p.read_bytes()}

@@ -20,6 +20,9 @@ from tests.unit.deploy.compose_form import misfits
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OURS = ("app", "worker", "migrate")
+OPENTELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT"}
+"""Names that OpenTelemetry has given, not Phoenix."""
+MONITORING = {"prometheus", "grafana", "otel"}
 
 
 def known_settings() -> set[str]:
@@ -32,7 +35,7 @@ def known_settings() -> set[str]:
 
 def problems_of(compose: dict[str, Any]) -> list[str]:
     """Return what is invalid, unconfined, unknown or out of order."""
-    found = misfits(compose)
+    found = misfits(compose) + _dangling(compose)
     for name, service in compose["services"].items():
         found += [f"{name}: {problem}" for problem in _confined(service)]
         found += [f"{name}: {problem}" for problem in _ordered(compose, service)]
@@ -41,7 +44,10 @@ def problems_of(compose: dict[str, Any]) -> list[str]:
                 found.append(f"{name}: there is no secret {secret}")
         if name in OURS:
             names = {variable.removesuffix("_FILE") for variable in service.get("environment", {})}
-            found += [f"{name}: {unknown} is no setting" for unknown in sorted(names - known_settings())]
+            found += [
+                f"{name}: {unknown} is no setting"
+                for unknown in sorted(names - known_settings() - OPENTELEMETRY)
+            ]
     return found
 
 
@@ -58,6 +64,24 @@ def _confined(service: dict[str, Any]) -> list[str]:
     for port in service.get("ports", ()):
         if not str(port).startswith("127.0.0.1:"):
             found.append(f"{port} is open to the network")
+    return found
+
+
+def _dangling(compose: dict[str, Any]) -> list[str]:
+    found = []
+    for name, service in compose["services"].items():
+        tag = service["image"].rpartition(":")[2]
+        if name not in OURS and (not re.search(r"\d", tag) or "/" in tag):
+            found.append(f"{name}: {service['image']} names no version")
+        for volume in service.get("volumes", ()):
+            source, _, options = volume.partition(":")
+            if source.startswith("."):
+                if not (ROOT / source).exists():
+                    found.append(f"{name}: there is no {source}")
+                if not options.endswith(":ro"):
+                    found.append(f"{name}: {source} can be written")
+            elif source not in compose["volumes"]:
+                found.append(f"{name}: there is no volume {source}")
     return found
 
 
@@ -105,6 +129,14 @@ def _set(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (_set("services", "app", "environment", "PHOENIX_WROK", to="0"), "PHOENIX_WROK is no setting"),
         (_set("services", "postgres", "healthcheck", to={}), "the health of postgres"),
         (_set("services", "worker", "depends_on", to={"cache": {"condition": "service_healthy"}}), "is none"),
+        (_set("services", "grafana", "image", to="grafana/grafana"), "names no version"),
+        (_set("services", "grafana", "image", to="grafana/grafana:latest"), "names no version"),
+        (
+            _set("services", "prometheus", "volumes", to=["./promteus:/etc/phoenix:ro"]),
+            "there is no ./promteus",
+        ),
+        (_set("services", "prometheus", "volumes", to=["./prometheus:/etc/phoenix"]), "can be written"),
+        (_set("services", "prometheus", "volumes", to=["metrics:/prometheus"]), "there is no volume metrics"),
         (
             _set("services", "app", "depends_on", "redis", "condition", to="service_started"),
             "not for its health",
@@ -126,6 +158,7 @@ def test_services_start_without_the_application() -> None:
         "chroma",
     }
     assert {n for n, s in COMPOSE["services"].items() if s.get("profiles") == ["app"]} == set(OURS)
+    assert {n for n, s in COMPOSE["services"].items() if s.get("profiles") == ["monitoring"]} == MONITORING
 
 
 def test_whatever_works_waits_for_the_schema() -> None:

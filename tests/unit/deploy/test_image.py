@@ -157,27 +157,6 @@ def test_the_first_argument_names_the_process(programs: Path, arguments: list[st
     assert done.stdout.splitlines()[0] == started
 
 
-def test_secrets_are_read_from_files(programs: Path, tmp_path: Path) -> None:
-    """NAME_FILE gives NAME, exactly, and goes; other programs' variables that end so stay."""
-    secret = tmp_path / "secret"
-    secret.write_text("postgresql://u:p$a'ss w\"ord@h/d\n")
-    done = entered(programs, "migrate", DATABASE_URL_FILE=str(secret), OTHER_FILE="/nowhere")
-    lines = done.stdout.splitlines()
-    assert "DATABASE_URL=postgresql://u:p$a'ss w\"ord@h/d" in lines
-    assert "OTHER_FILE=/nowhere" in lines
-    assert not [line for line in lines if line.startswith("DATABASE_URL_FILE")]
-
-
-def test_a_secret_that_cannot_be_read_stops_the_start(programs: Path, tmp_path: Path) -> None:
-    """A missing file, or a value given twice, is an error that names the setting."""
-    missing = entered(programs, "serve", DATABASE_URL_FILE=str(tmp_path / "none"))
-    assert missing.returncode == 2
-    assert "DATABASE_URL_FILE" in missing.stderr
-    twice = entered(programs, "serve", DATABASE_URL_FILE=str(tmp_path), DATABASE_URL="postgresql://h/d")
-    assert twice.returncode == 2
-    assert "both DATABASE_URL and DATABASE_URL_FILE" in twice.stderr
-
-
 class Answering(http.server.BaseHTTPRequestHandler):
     """Answers /livez, and nothing else."""
 

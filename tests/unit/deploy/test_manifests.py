@@ -162,7 +162,7 @@ def test_settings_in_the_manifests_can_be_read() -> None:
     data = find(documents, "ConfigMap", "phoenix-settings")["data"]
     data |= find(documents, "ConfigMap", "phoenix-worker-settings")["data"]
     given = {k.removeprefix("PHOENIX_").lower(): v for k, v in data.items() if k.startswith("PHOENIX_")}
-    settings = Settings(_env_file=None, **given)  # type: ignore[call-arg]
+    settings = Settings.model_validate(given)
     assert settings.sandbox == "kubernetes"
     assert settings.auto_migrate is False
     pod = pod_of(find(documents, "Deployment", "phoenix-worker"))

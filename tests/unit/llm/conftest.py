@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from phoenix.domain.budget import Budget
 from phoenix.llm.budget import MemoryBudgets
@@ -46,7 +47,7 @@ def settings(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
-    return Settings(home=tmp_path)
+    return Settings(home=tmp_path, openai_api_key=SecretStr(KEY), openai_base_url=f"{server.url}/v1")
 
 
 @pytest.fixture

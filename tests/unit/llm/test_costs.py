@@ -16,6 +16,7 @@ from phoenix.errors import BudgetSpent, ModelRefusedKey
 from phoenix.llm.budget import MemoryBudgets, most_input_tokens
 from phoenix.llm.calls import ModelRequest
 from phoenix.llm.models import ProjectModels
+from phoenix.llm.patience import Patience
 from phoenix.llm.prices import Prices
 from phoenix.llm.providers import ProviderModel, open_provider
 from phoenix.llm.usage import MemoryUsage
@@ -62,7 +63,7 @@ async def test_every_path_costs_what_its_tokens_cost(
         Reply("cut", finish="length", usage=(20, 2)),  # 40 + 16
         Reply("after a cut", usage=(20, 3)),  # 40 + 24
     ]
-    models = open_over(priced, budget="5")
+    models = open_over(priced, budget="5", patience=Patience(first_wait_seconds=0.01))
     chat = models.chat(CODER)
     for _ in range(2):
         await chat.ainvoke("hi")
@@ -116,14 +117,15 @@ async def test_a_failed_call_gives_back_what_it_held(
 async def test_an_answer_without_usage_is_counted_at_the_most(
     server: Server, priced: ProviderModel, open_over: Open, usage: MemoryUsage
 ) -> None:
-    """What a provider does not say cannot be taken for nothing."""
+    """What a provider does not say cannot be taken for nothing; nor what it streamed in vain before."""
     body = Reply("hello").payload()
     del body["usage"]
     server.replies = [Reply(body=body)]
     await open_over(priced, budget="5").chat(CODER).ainvoke("hi")
-    (call,) = usage.calls
-    assert call.cost_usd is not None
-    assert call.cost_usd > 8 * 16_384 / Decimal(1_000_000)
+    assert [call.broken for call in usage.calls] == [True, False]
+    for call in usage.calls:
+        assert call.cost_usd is not None
+        assert call.cost_usd > 8 * 16_384 / Decimal(1_000_000)
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,15 @@ async def test_an_answer_is_the_same_in_pieces_and_in_one(server: Server, settin
 async def test_a_server_that_does_not_stream_is_found_out_once(
     server: Server, provider: ProviderModel, open_over: Open, usage: MemoryUsage
 ) -> None:
-    """Two answers are asked for again in one piece; from then on all are, and each is counted once."""
+    """Two answers are asked for again in one piece; from then on all are; each request is counted once."""
     server.streams, server.replies = False, [Reply("one", usage=(7, 3))]
     chat = open_over(provider).chat(CODER)
     for _ in range(4):
         assert (await chat.ainvoke("hi")).text == "one"
     assert [bool(r.get("stream")) for r in server.requests] == [True, False, True, False, False, False]
-    assert [(c.input_tokens, c.output_tokens) for c in usage.calls] == [(7, 3)] * 4
+    whole = [(c.input_tokens, c.output_tokens) for c in usage.calls if not c.broken]
+    assert whole == [(7, 3)] * 4
+    assert [c.broken for c in usage.calls] == [True, False, True, False, False, False]
 
 
 async def test_a_server_that_refuses_streams_is_asked_plainly(
@@ -167,11 +169,11 @@ async def test_a_refusal_is_read_from_a_stream(provider: ProviderModel, server: 
 async def test_a_lasting_cut_fails_with_a_reason(
     server: Server, provider: ProviderModel, open_over: Open, usage: MemoryUsage
 ) -> None:
-    """Half an answer is never the answer, and nothing of it is kept or counted."""
+    """Half an answer is never the answer; nothing of it is kept, and what it may have cost is counted."""
     server.replies = [WHOLE, Reply(SAID, cut=300)]
     chat = open_over(provider).chat(CODER)
     first = await chat.ainvoke("hi")
     assert isinstance(first, AIMessage)
     with pytest.raises(ModelUnavailable, match="broke off"):
         await chat.ainvoke("hi")
-    assert len(usage.calls) == 1
+    assert [c.broken for c in usage.calls] == [False] + [True] * (len(server.requests) - 1)

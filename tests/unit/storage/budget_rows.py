@@ -21,6 +21,7 @@ from phoenix.storage.budgets import Holds, RunBudgets
 from phoenix.storage.database import connect, conninfo, transaction
 from phoenix.storage.direct import Direct
 from phoenix.storage.journal import JournalRows
+from phoenix.storage.settling import Settlements
 from phoenix.storage.tables import events, model_calls, organisations
 from phoenix.storage.tables_budgets import budget_holds
 
@@ -46,6 +47,7 @@ class Process:
 
     database: AsyncEngine
     holds: Holds
+    settlements: Settlements
 
     def budgets(self, run: Run, project: Project) -> RunBudgets:
         """Return the budgets of a run, as this process sees them."""
@@ -61,7 +63,7 @@ class Process:
     async def settle(self, run: Run, hold: Hold | None, made: ModelCall) -> None:
         """Count a call whose answer arrived."""
         key = CallKey(step="s", request=str(uuid4()), ordinal=0)
-        await JournalRows(self.database, run).keep(key, ANSWER, made, hold=hold)
+        await JournalRows(self.database, run, self.settlements).keep(key, ANSWER, made, hold=hold)
 
     async def launch(
         self,
@@ -135,4 +137,5 @@ async def open_process(url: str, stack: AsyncExitStack) -> Process:
     stack.push_async_callback(database.dispose)
     queue = open_queue(conninfo(url))
     await stack.enter_async_context(queue.open_async())
-    return Process(database, Holds(Direct(queue)))
+    direct = Direct(queue)
+    return Process(database, Holds(direct), Settlements(direct))

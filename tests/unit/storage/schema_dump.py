@@ -43,6 +43,7 @@ VALUES: dict[str, Any] = {
 }
 FITTING: dict[tuple[str, str], Any] = {
     ("runs", "status"): "success",
+    ("spans", "status"): "ok",
     ("runs", "interrupts"): Jsonb([]),
     ("runs", "multitask"): "enqueue",
     ("outbox", "status"): "done",

@@ -274,7 +274,7 @@ async def test_whoever_holds_at_the_same_moment_waits_for_the_first(
     await process.budgets(run, project).release(warm)
     async with await psycopg.AsyncConnection.connect(conninfo(migrated_database_url)) as session:
         items = orjson.dumps([first.row(1)]).decode()
-        await session.execute("SELECT * FROM phoenix_hold_v1(%s::jsonb)", (items,))
+        await session.execute("SELECT * FROM phoenix_hold_v2(%s::jsonb)", (items,))
         second = asyncio.create_task(process.hold(run, project, most("0.9")))
         blocked = text("SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0")
         while not second.done():

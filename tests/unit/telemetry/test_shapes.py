@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phoenix.domain.secrets import MASK, mask_secrets
+from phoenix.telemetry.redaction import MASK, mask_secrets
 
 RANDOM = "q8Zr2LxT0vBn5KdW9sYh3MfC"
 

@@ -1,0 +1,1 @@
+"""Where settings and composed files come from, read strictly. Knows no setting by name."""
