@@ -118,11 +118,11 @@ async def child(load: str, url: str, runs: int, collector: str) -> None:
                 async with gate:
                     await one(n)
 
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             await asyncio.gather(*(gated(n) for n in range(runs)))
-            seconds = time.perf_counter() - began
+            seconds, cpu = time.perf_counter() - began, time.process_time() - busy
         kept = await _kept(settings) if collector else 0
-    print(json.dumps({"per_second": runs / seconds, "spans": kept}), flush=True)
+    print(json.dumps({"per_second": runs / seconds, "spans": kept, "cpu_ms": 1000 * cpu / runs}), flush=True)
 
 
 async def _kept(settings: Settings) -> int:
@@ -200,7 +200,8 @@ async def compared(server_url: str, runs: int, rounds: int) -> dict[str, float]:
                 spans = found[collector]["spans"] / (count + WARM)
                 print(
                     f"  {load}, pair {turn + 1}: {pairs[-1][0]:.1f} runs/s with, {pairs[-1][1]:.1f} without,"
-                    f" {spans:.1f} spans a run"
+                    f" {spans:.1f} spans a run; process {found[collector]['cpu_ms']:.2f} ms a run with,"
+                    f" {found['']['cpu_ms']:.2f} without"
                 )
             ratios[load] = statistics.median(on / off for on, off in pairs)
             on, off = (statistics.median(side) for side in zip(*pairs, strict=True))

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 BOUND = 10_000
 """Spans that may wait. What can be a parent is taken all the same."""
 BATCH = 1000
-FLUSH_SECONDS = 0.5
+FLUSH_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
 """How often spans of processes that died are looked for."""
 STOP_SECONDS = 5.0
