@@ -23,6 +23,7 @@ from phoenix.errors import (
     ModelUnavailable,
     ModelUnknown,
 )
+from phoenix.llm.google import said_by_google
 from phoenix.telemetry.redaction import MASK, mask_line
 from phoenix.telemetry.shapes import LIKELY
 
@@ -120,6 +121,9 @@ def translate(error: Exception, model: str, *, secret: str = "") -> CallFailed:
     """Return a client's error as the failure of a call; the secret never reaches its text."""
     status = getattr(error, "status_code", None)
     text = _text(error, secret)
+    google = said_by_google(error)
+    if google is not None:
+        status, text = google.status, _cleaned(google.message, secret)
     if isinstance(error, lc.ContextOverflowError) or _says(text, OVERFLOW_WORDS):
         return CallFailed(
             ModelError(
@@ -137,7 +141,11 @@ def translate(error: Exception, model: str, *, secret: str = "") -> CallFailed:
         failure.billed = Billed()
         return failure
     if isinstance(status, int):
-        return _by_status(status, model, text, error)
+        failure = _by_status(status, model, text, error)
+        if google is not None:
+            failure.after = google.retry_seconds
+            failure.billed = Billed() if google.began else None
+        return failure
     return _by_kind(error, model, text)
 
 
@@ -214,7 +222,12 @@ def _says(text: str, words: tuple[str, ...]) -> bool:
 
 
 def _text(error: Exception, secret: str) -> str:
-    text = " ".join(str(getattr(error, "message", "") or error or type(error).__name__).split())
+    return _cleaned(str(getattr(error, "message", "") or error or type(error).__name__), secret)
+
+
+def _cleaned(said: str, secret: str) -> str:
+    """Return a provider's words without secrets, on one line, and no longer than is read."""
+    text = " ".join(said.split())
     if secret:
         text = text.replace(secret, MASK)
     text = LIKELY.sub(MASK, mask_line(text))

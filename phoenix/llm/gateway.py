@@ -28,8 +28,15 @@ from phoenix.llm.route import Candidate, Router
 from phoenix.llm.traffic import Traffic
 from phoenix.ports import Budgets, Caller, CallJournal, Events, UsageLog
 
-CUT_OFF = ("length", "max_tokens", "MAX_TOKENS", "incomplete")
+CUT_OFF = ("length", "max_tokens", "MAX_TOKENS", "incomplete", "model_context_window_exceeded")
 """How providers say that an answer ended at its limit."""
+DECLINED = (
+    *("content_filter", "refusal", "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
+    "LANGUAGE",
+)
+"""How they say that they, or the model, will not answer: OpenAI, Anthropic, Google."""
+MALFORMED = ("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS")
+"""How Google says that what the model wrote was no call of a tool; it leaves that out of the answer."""
 
 KEEP_SECONDS = 5.0
 """How long a stop waits for an answer that has just arrived to be kept."""
@@ -285,9 +292,12 @@ class Gateway:
 
     def _misfit(self, answer: ModelAnswer, message: AIMessage, unreadable: list[str]) -> CallFailed | None:
         """Return why an answer cannot be used; None when it can."""
-        if answer.finish == "content_filter" or message.additional_kwargs.get("refusal"):
-            text = str(message.additional_kwargs.get("refusal") or "content filter")
+        if answer.finish in DECLINED or message.additional_kwargs.get("refusal"):
+            text = str(message.additional_kwargs.get("refusal") or answer.finish.replace("_", " ").lower())
             return CallFailed(refusal(answer.model, text))
+        if answer.finish in MALFORMED:
+            text = f"{answer.model} called a tool in no form that its provider knows ({answer.finish})."
+            return CallFailed(ModelUnavailable(text), again=True)
         if answer.finish in CUT_OFF:
             return cut_off(answer.model)
         if unreadable:

@@ -24,7 +24,7 @@ from phoenix.llm.failures import Billed, CallFailed, broken_off, fell_silent, tr
 from phoenix.llm.patience import Patience
 from phoenix.llm.prefix import marked
 from phoenix.llm.prices import Prices
-from phoenix.llm.streaming import StreamBroken, Streamed, StreamIdle, gather
+from phoenix.llm.streaming import StreamBroken, Streamed, StreamIdle, gather, reason_in
 from phoenix.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ CLIENT_ERRORS = (
     "google.genai.errors:APIError",
     # What the clients are built on; within a stream its errors pass through them.
     "httpx2:HTTPError",
+    # What Google's is built on where it is installed.
+    "aiohttp:ClientError",
 )
 GOOGLE = ("google_genai:", "google_vertexai:")
 NOT_CHAT = ("embed", "whisper", "tts", "dall-e", "image", "moderation", "rerank")
@@ -405,9 +407,12 @@ class ProviderModel:
         if self._streams is None and self._misses >= MOST_MISSES:
             log.info("model_asked_without_stream", model=self.endpoint)
             self._streams = False
-        about = {**message.response_metadata, **(generation.generation_info or {})}
-        finish = about.get("finish_reason") or about.get("stop_reason") or about.get("status") or ""
-        return self._whole(Streamed(message, str(finish)))
+        about = {
+            **(result.llm_output or {}),
+            **message.response_metadata,
+            **(generation.generation_info or {}),
+        }
+        return self._whole(Streamed(message, reason_in(about)))
 
     def _cut_off(self, error: Exception) -> ModelAnswer | None:
         """Return what OpenAI's client raises where an answer with a schema ends at the output limit."""

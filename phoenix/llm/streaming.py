@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -88,11 +88,23 @@ async def _collect(
 
 def _finish(parts: Sequence[ChatGenerationChunk]) -> str:
     for part in reversed(parts):
-        about = {**part.message.response_metadata, **(part.generation_info or {})}
-        for name in ENDINGS:
-            if about.get(name):
-                return str(about[name])
+        found = reason_in({**part.message.response_metadata, **(part.generation_info or {})})
+        if found:
+            return found
     return ""
+
+
+def reason_in(about: Mapping[str, Any]) -> str:
+    """Return the reason for an answer's end in what a provider says of it; empty where there is none.
+
+    Google answers a prompt that it does not take with feedback and nothing else.
+    """
+    for name in ENDINGS:
+        if about.get(name):
+            return str(about[name])
+    feedback = about.get("prompt_feedback")
+    is_blocked = isinstance(feedback, Mapping) and feedback.get("block_reason")
+    return "content_filter" if is_blocked else ""
 
 
 def _message(whole: AIMessageChunk, usage: UsageMetadata) -> AIMessage:

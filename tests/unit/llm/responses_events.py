@@ -7,7 +7,12 @@ from typing import Any
 
 
 def responses_events(
-    text: str, *, call: tuple[str, str] | None = None, usage: tuple[int, int] = (100, 20), cached: int = 0
+    text: str,
+    *,
+    call: tuple[str, str] | None = None,
+    usage: tuple[int, int] = (100, 20),
+    cached: int = 0,
+    put: int = 0,
 ) -> list[bytes]:
     """Return the events of an answer with text, and one call of a tool as name and raw arguments."""
     read, written = usage
@@ -61,7 +66,7 @@ def responses_events(
         data.append({"type": "response.output_item.done", "output_index": 1, "item": item})
         output.append(item)
     counted = {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
-    counted |= {"input_tokens_details": {"cached_tokens": cached}}  # type: ignore[dict-item]
+    counted |= {"input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": put}}  # type: ignore[dict-item]
     counted |= {"output_tokens_details": {"reasoning_tokens": 0}}  # type: ignore[dict-item]
     ended = whole | {"status": "completed", "output": output, "usage": counted}
     data.append({"type": "response.completed", "response": ended})

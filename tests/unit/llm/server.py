@@ -35,6 +35,8 @@ class Reply:
     usage: tuple[int, int] = (100, 20)
     cached: int = 0
     """Tokens of the input that were in the provider's cache."""
+    written: int = 0
+    """Tokens of the input that it has put there."""
 
     def payload(self) -> Any:
         if self.body is not None:
@@ -51,8 +53,9 @@ class Reply:
         read, written = self.usage
         usage: dict[str, Any] = {"prompt_tokens": read, "completion_tokens": written}
         usage["total_tokens"] = read + written
-        if self.cached:
-            usage["prompt_tokens_details"] = {"cached_tokens": self.cached}
+        if self.cached or self.written:
+            details = {"cached_tokens": self.cached, "cache_write_tokens": self.written}
+            usage["prompt_tokens_details"] = details
         return {
             "id": "chatcmpl-1",
             "object": "chat.completion",
@@ -107,6 +110,7 @@ class Server:
         """Replies by request instead of in order."""
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.models: list[str] | None = ["test"]
         self.url = ""
         self.streams = True
@@ -135,6 +139,7 @@ class Server:
             await self._send(writer, Reply(status=status, body={key: rows}))
             return
         self.requests.append(json.loads(body))
+        self.paths.append(path)
         asked = self.requests[-1]
         if self.choose is not None:
             reply = self.choose(asked)
@@ -142,7 +147,8 @@ class Server:
             reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if reply.hang:
             await asyncio.sleep(3600)
-        if self.streams and asked.get("stream") and reply.status == 200:
+        wants_pieces = asked.get("stream") or ":streamGenerateContent" in path
+        if self.streams and wants_pieces and reply.status == 200:
             await self._stream(writer, reply)
         else:
             await self._send(writer, reply)

@@ -30,10 +30,19 @@ ASK = ModelRequest(CODER, [HumanMessage("hi")], tools=[LOOK])
 ARGUMENTS = json.dumps({"where": "the {attic}", "why": ["a", "b"]})
 
 
-def events(text: str, arguments: str, *, usage: tuple[int, int] = (1200, 34)) -> list[bytes]:
-    """Return the events of an answer with text and one call."""
+def events(
+    text: str, arguments: str, *, usage: tuple[int, int] = (1200, 34), cached: int = 0, put: int = 0
+) -> list[bytes]:
+    """Return the events of an answer with text and one call.
+
+    Of the input `cached` tokens were in the provider's cache, and `put` were put there for five minutes.
+    """
     read, written = usage
-    began = {"input_tokens": read, "output_tokens": 1}
+    given: dict[str, Any] = {"input_tokens": read - cached - put}
+    if cached or put:
+        given |= {"cache_read_input_tokens": cached, "cache_creation_input_tokens": put}
+        given["cache_creation"] = {"ephemeral_5m_input_tokens": put, "ephemeral_1h_input_tokens": 0}
+    began = given | {"output_tokens": 1}
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": []}
     message |= {"stop_reason": None, "stop_sequence": None, "usage": began}
     data: list[dict[str, Any]] = [{"type": "message_start", "message": message}]
@@ -49,7 +58,7 @@ def events(text: str, arguments: str, *, usage: tuple[int, int] = (1200, 34)) ->
         data.append({"type": "content_block_delta", "index": 1, "delta": part})
     data.append({"type": "content_block_stop", "index": 1})
     ended = {"stop_reason": "tool_use", "stop_sequence": None}
-    counted = {"input_tokens": read, "output_tokens": written}
+    counted = given | {"output_tokens": written}
     data.append({"type": "message_delta", "delta": ended, "usage": counted})
     data.append({"type": "message_stop"})
     return [f"event: {d['type']}\ndata: {json.dumps(d)}\n\n".encode() for d in data]

@@ -22,6 +22,7 @@ from phoenix.llm.patience import Patience
 from phoenix.llm.prices import Prices
 from phoenix.llm.providers import ProviderModel
 from phoenix.llm.recording import RecordedModel, Recorder, read_recording
+from phoenix.llm.response_cache import MemoryAnswers, ResponseCache
 from phoenix.llm.usage import MemoryUsage
 from phoenix.ports import Caller
 from tests.unit.llm.candidates import Chain
@@ -64,20 +65,22 @@ def claude(server: Server) -> ProviderModel:
     return ProviderModel("anthropic:test", model, prices=PRICES)
 
 
-def in_chat(read: int, written: int, *, call: bool = False) -> Reply:
+def in_chat(read: int, written: int, *, call: bool = False, cached: int = 0, put: int = 0) -> Reply:
     """Return an answer of OpenAI's chat completions."""
-    return Reply("Done.", calls=[("look", "{}")] if call else [], usage=(read, written))
+    calls = [("look", "{}")] if call else []
+    return Reply("Done.", calls=calls, usage=(read, written), cached=cached, written=put)
 
 
-def in_responses(read: int, written: int, *, call: bool = False) -> Reply:
+def in_responses(read: int, written: int, *, call: bool = False, cached: int = 0, put: int = 0) -> Reply:
     """Return an answer of the Responses API."""
     made = ("look", "{}") if call else None
-    return Reply(raw=b"".join(responses_events("Done.", call=made, usage=(read, written))))
+    events = responses_events("Done.", call=made, usage=(read, written), cached=cached, put=put)
+    return Reply(raw=b"".join(events))
 
 
-def of_claude(read: int, written: int, *, call: bool = False) -> Reply:
+def of_claude(read: int, written: int, *, call: bool = False, cached: int = 0, put: int = 0) -> Reply:
     """Return an answer of Anthropic's, which always holds a call."""
-    return Reply(raw=b"".join(claude_events("Done.", "{}", usage=(read, written))))
+    return Reply(raw=b"".join(claude_events("Done.", "{}", usage=(read, written), cached=cached, put=put)))
 
 
 Adapter = tuple[Callable[[Server], ProviderModel], Callable[..., Reply], Decimal, Decimal]
@@ -91,7 +94,7 @@ every_adapter = pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTE
 
 def over(backend: Backend | Chain, usage: MemoryUsage, **more: Any) -> ProjectModels:
     """Return the models of a project."""
-    return ProjectModels(backend, usage=usage, events=Heard(), **{"patience": PATIENT} | more)
+    return ProjectModels(backend, usage=usage, **{"patience": PATIENT, "events": Heard()} | more)
 
 
 def half(reply: Reply) -> Reply:
@@ -247,4 +250,51 @@ async def test_a_replay_is_counted_and_costs_nothing_more(
     again = over(RecordedModel(read_recording(file)), replayed, budgets=budgets)
     assert (await again.chat(CODER).ainvoke("hi")).text == "Done."
     assert [(c.recorded, c.cost_usd) for c in replayed.calls] == [(True, Decimal("0.0028"))]
+    assert len(server.requests) == 1
+
+
+@every_adapter
+async def test_what_the_provider_caches_costs_its_own_prices(
+    server: Server, usage: MemoryUsage, adapter: Adapter
+) -> None:
+    """In streams: a prefix that is put into the provider's cache, then read from it and made longer."""
+    make, reply, dear_in, dear_out = adapter
+    server.replies = [reply(1000, 10, cached=0, put=400), reply(1000, 10, cached=400, put=500)]
+    budgets = MemoryBudgets(usage, Budget(usd=Decimal(5)))
+    model = over(make(server), usage, budgets=budgets).chat(CODER).bind_tools([LOOK])
+    for _ in range(2):
+        await model.ainvoke("hi")
+    assert [(c.input_tokens, c.cached_tokens, c.broken) for c in usage.calls] == [
+        (1000, 0, False),
+        (1000, 400, False),
+    ]
+    read, put = Decimal("0.5"), Decimal("2.5")
+    assert [c.cost_usd for c in usage.calls] == [
+        (600 * dear_in + 400 * put + 10 * dear_out) / MILLION,
+        (100 * dear_in + 400 * read + 500 * put + 10 * dear_out) / MILLION,
+    ]
+    assert budgets.held == 0
+
+
+@every_adapter
+async def test_a_hit_of_the_response_cache_costs_nothing(
+    server: Server, usage: MemoryUsage, adapter: Adapter
+) -> None:
+    """The first answer is paid; the second is counted at 0, even where the budget is spent."""
+    make, reply, dear_in, dear_out = adapter
+    backend, store, heard = make(server), MemoryAnswers(), Heard()
+    budgets = MemoryBudgets(usage, Budget(usd=Decimal(5)))
+    server.replies = [reply(1000, 100)]
+    for _ in range(2):
+        cache = ResponseCache(store, answering=lambda _: ("a", backend.name), seconds=60)
+        models = over(backend, usage, cache=cache, budgets=budgets, events=heard)
+        await models.chat(CODER).bind_tools([LOOK]).ainvoke("hi")
+        budgets = MemoryBudgets(usage, Budget(usd=Decimal("0.000001")))
+    paid = (1000 * dear_in + 100 * dear_out) / MILLION
+    assert [(c.cached, c.cost_usd, c.input_tokens) for c in usage.calls] == [
+        (False, paid, 1000),
+        (True, Decimal(0), 0),
+    ]
+    assert [Decimal(e["cost_usd"]) for e in heard.of("model_called")] == [paid, 0]
+    assert (await usage.total()).cost_usd == paid
     assert len(server.requests) == 1

@@ -84,7 +84,8 @@ async def test_an_answer_is_bounded_and_shortened_to_what_the_budget_affords(
     given = most_input_tokens(request) * Decimal("2.5")
     budgets = MemoryBudgets(usage, Budget(usd=(given + 8 * 5000) / 1_000_000))
     models = ProjectModels(priced, usage=usage, events=events, budgets=budgets, patience=SWIFT)
-    server.replies = [Reply("half an", finish="length", usage=(10, 4096))]
+    # So cheap that the budget would afford another.
+    server.replies = [Reply("half an", finish="length", usage=(10, 10))]
     with pytest.raises(BudgetSpent, match=r"the next call can take more than is left"):
         await models.chat(CODER).ainvoke("hi")
     assert [r["max_completion_tokens"] for r in server.requests] == [4096]
