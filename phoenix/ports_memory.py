@@ -18,6 +18,8 @@ class Embedder(Protocol):
     dimensions: int
     least_similarity: float
     """Cosine under which two texts have nothing to do with each other."""
+    words_weight: float
+    """What a place in the word search counts beside one among its nearest: 1 where it knows no more than words."""
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return a vector of length 1 for each text.

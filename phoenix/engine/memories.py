@@ -97,7 +97,8 @@ class Memories:
         """Return what fits a query, the best first, of its nearest items and of those that hold its words."""
         words = await memories.by_words(connection, organisation_id, query, limit=WORDS_WIDTH)
         ids = {*words, *(i for i, _ in dense)}
-        return fuse(await memories.these(connection, organisation_id, ids, query), dense, words)
+        items = await memories.these(connection, organisation_id, ids, query)
+        return fuse(items, dense, words, words_weight=self.vectors.embedder.words_weight)
 
     async def store(
         self, connection: AsyncConnection, organisation_id: UUID, drafts: Sequence[MemoryDraft]
