@@ -221,7 +221,7 @@ async def at_sizes() -> bool:
 
 
 async def finds_better(embedder: Embedder, file: Path) -> bool:
-    """Measure how well an embedder finds what a set asks for, and tell whether the fused search finds most."""
+    """Measure recall of what a set asks for, and tell whether the fused search finds most."""
     with tempfile.TemporaryDirectory() as name:
         vectors = ChromaVectors(embedder, folder=Path(name))
         async with migrated() as database:

@@ -19,7 +19,7 @@ class Embedder(Protocol):
     least_similarity: float
     """Cosine under which two texts have nothing to do with each other."""
     words_weight: float
-    """What a place in the word search counts beside one among its nearest: 1 where it knows no more than words."""
+    """What a place in the word search counts beside one among its nearest: 1 for what knows words alone."""
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return a vector of length 1 for each text.
