@@ -29,6 +29,14 @@ class Embedder(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Moved:
+    """Where an organisation's vectors were before something was removed, and where they are since."""
+
+    before: str
+    after: str
+
+
 class Vectors(Protocol):
     """The vectors of what organisations remember: ids and directions, never texts.
 
@@ -46,8 +54,8 @@ class Vectors(Protocol):
     async def search(self, organisation_id: UUID, text: str, *, limit: int) -> list[tuple[UUID, float]]:
         """Return the nearest ids with their cosine similarity, the nearest first."""
 
-    async def remove(self, organisation_id: UUID, ids: Sequence[UUID]) -> None:
-        """Remove vectors. Idempotent."""
+    async def remove(self, organisation_id: UUID, ids: Sequence[UUID]) -> Moved:
+        """Remove vectors, from the files of an embedded index too. The others may have moved. Idempotent."""
 
     async def clear(self, organisation_id: UUID) -> None:
         """Remove all vectors of an organisation, also where they cannot be read any more. Idempotent."""
