@@ -230,7 +230,8 @@ class Memories:
                 "place": "",
             }
             # The former text's vector goes first: Chroma would keep it in its log.
-            work.after += [lambda: self._unvector(own, [memory_id]), lambda: self.tried_index(own)]
+            work.after.append(lambda: self._unvector(own, [memory_id]))
+            work.after.append(lambda: self.tried_index(own))
         changed = await memories.change(work.connection, own, memory_id, columns, version=version)
         await work.note("memory.change", memory_id, members=sorted(values))
         return changed
