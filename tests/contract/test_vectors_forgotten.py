@@ -44,7 +44,7 @@ def runs(folder: Path, text: str) -> dict[str, int]:
     """Return, by file, how many numbers of a text's vector stand in a row there, at any offset."""
     wanted = numpy.array(Dense().embed([text])[0], numpy.float32)
     order = numpy.argsort(wanted)
-    found = {}
+    found: dict[str, int] = {}
     for path in (p for p in folder.rglob("*") if p.is_file()):
         data = path.read_bytes()
         longest = max(_longest(data[start:], wanted, order) for start in range(4))
