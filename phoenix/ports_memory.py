@@ -18,6 +18,8 @@ class Embedder(Protocol):
     dimensions: int
     least_similarity: float
     """Cosine under which two texts have nothing to do with each other."""
+    words_weight: float
+    """What a place in the word search counts beside one among its nearest: 1 for what knows words alone."""
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return a vector of length 1 for each text.
@@ -25,6 +27,14 @@ class Embedder(Protocol):
         Raises:
             MemoryUnavailable: what computes them cannot be reached.
         """
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Where an organisation's vectors were before something was removed, and where they are since."""
+
+    before: str
+    after: str
 
 
 class Vectors(Protocol):
@@ -44,8 +54,8 @@ class Vectors(Protocol):
     async def search(self, organisation_id: UUID, text: str, *, limit: int) -> list[tuple[UUID, float]]:
         """Return the nearest ids with their cosine similarity, the nearest first."""
 
-    async def remove(self, organisation_id: UUID, ids: Sequence[UUID]) -> None:
-        """Remove vectors. Idempotent."""
+    async def remove(self, organisation_id: UUID, ids: Sequence[UUID]) -> Moved:
+        """Remove vectors, from the files of an embedded index too. The others may have moved. Idempotent."""
 
     async def clear(self, organisation_id: UUID) -> None:
         """Remove all vectors of an organisation, also where they cannot be read any more. Idempotent."""

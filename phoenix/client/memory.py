@@ -56,7 +56,7 @@ class MemoryClient:
 
     async def forget(self, memory_id: UUID) -> Forgotten:
         """Remove an item for good."""
-        return await self._client.ask(Forgotten, "DELETE", f"{PATH}/{memory_id}")
+        return await self._client.ask(Forgotten, "DELETE", f"{PATH}/{memory_id}", timeout=LONG_SECONDS)
 
     async def bring(self, items: Sequence[dict[str, Any]]) -> Written:
         """Store items, and return what became of all of them."""

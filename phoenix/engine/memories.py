@@ -97,7 +97,8 @@ class Memories:
         """Return what fits a query, the best first, of its nearest items and of those that hold its words."""
         words = await memories.by_words(connection, organisation_id, query, limit=WORDS_WIDTH)
         ids = {*words, *(i for i, _ in dense)}
-        return fuse(await memories.these(connection, organisation_id, ids, query), dense, words)
+        items = await memories.these(connection, organisation_id, ids, query)
+        return fuse(items, dense, words, words_weight=self.vectors.embedder.words_weight)
 
     async def store(
         self, connection: AsyncConnection, organisation_id: UUID, drafts: Sequence[MemoryDraft]
@@ -139,7 +140,8 @@ class Memories:
             async with transaction(self.database) as connection:
                 there = await memories.set_place(connection, organisation_id, texts, place)
             # What was forgotten meanwhile must not come back.
-            await self.vectors.remove(organisation_id, sorted(set(texts) - set(there)))
+            if back := sorted(set(texts) - set(there)):
+                place = await self._take_out(organisation_id, back)
             after, count = max(texts), count + len(there)
 
     async def tried_index(self, organisation_id: UUID) -> str:
@@ -161,11 +163,19 @@ class Memories:
 
     async def _unvector(self, organisation_id: UUID, ids: Sequence[UUID]) -> str:
         try:
-            await self.vectors.remove(organisation_id, ids)
+            if ids:
+                await self._take_out(organisation_id, ids)
         except MemoryUnavailable as error:
             log.warning("memory_vectors_left", reason=error.message)
             return error.message
         return ""
+
+    async def _take_out(self, organisation_id: UUID, ids: Sequence[UUID]) -> str:
+        moved = await self.vectors.remove(organisation_id, ids)
+        if moved.before != moved.after:
+            async with transaction(self.database) as connection:
+                await memories.move_place(connection, organisation_id, moved.before, moved.after)
+        return moved.after
 
     # --- for people, within their request ----------------------------------------------------
 
@@ -219,6 +229,8 @@ class Memories:
                 "digest": draft.address(),
                 "place": "",
             }
+            # The former text's vector goes first: Chroma would keep it in its log.
+            work.after.append(lambda: self._unvector(own, [memory_id]))
             work.after.append(lambda: self.tried_index(own))
         changed = await memories.change(work.connection, own, memory_id, columns, version=version)
         await work.note("memory.change", memory_id, members=sorted(values))

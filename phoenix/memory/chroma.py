@@ -24,8 +24,9 @@ import structlog
 
 from phoenix.errors import MemoryUnavailable, PhoenixError
 from phoenix.memory.lock import locked
+from phoenix.memory.scrub import Blanking, copy_without, tidy
 from phoenix.memory.thread import WorkThread
-from phoenix.ports_memory import Embedder
+from phoenix.ports_memory import Embedder, Moved
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
@@ -43,6 +44,9 @@ REST_SECONDS = 30.0
 """After a failure nothing is tried for so long: runs do not wait for what is away."""
 SEARCH_WIDTH = 100
 """Of the graph of neighbours; Chroma's own default, pinned since recall depends on it."""
+SHAPE: Any = {"hnsw": {"space": "cosine", "ef_search": SEARCH_WIDTH}}
+UNTIDY = "untidy"
+"""A file in a folder whose files may hold vectors that were removed."""
 
 
 class ChromaVectors:
@@ -73,6 +77,7 @@ class ChromaVectors:
         self._client: ClientAPI | None = None
         self._opened: Path | None = None
         self._collections: dict[UUID, Collection] = {}
+        self._blanking = Blanking()
         self._is_stale = False
         self._down = 0.0
         self._why = ""
@@ -106,10 +111,23 @@ class ChromaVectors:
 
         return await self._do(look, CALL_SECONDS)
 
-    async def remove(self, organisation_id: UUID, ids: Sequence[UUID]) -> None:
-        if ids:
-            names = list(map(str, ids))
-            await self._do(lambda: self._on(organisation_id, lambda c: c.delete(ids=names)), WRITE_SECONDS)
+    async def remove(self, organisation_id: UUID, ids: Sequence[UUID]) -> Moved:
+        names = set(map(str, ids))
+
+        def take_out() -> Moved:
+            before = after = str(self._on(organisation_id, lambda c: (c.count(), c.id)[1]))
+            if names and self._folder is None:
+                self._on(organisation_id, lambda c: c.delete(ids=list(names)))
+            elif names:
+                self._mark()
+                copy_without(self._open(), self._name(organisation_id), SHAPE, names)
+                self._tidy()
+                if left := self._blank():
+                    raise MemoryUnavailable(f"Chroma's files may still hold a vector: {'; '.join(left)}.")
+                after = str(self._collection(organisation_id).id)
+            return Moved(before, after)
+
+        return await self._do(take_out, WRITE_SECONDS)
 
     async def clear(self, organisation_id: UUID) -> None:
         self._down = 0.0
@@ -117,7 +135,9 @@ class ChromaVectors:
         def empty() -> None:
             try:
                 self._collection(organisation_id)
+                self._mark()
                 self._open().delete_collection(self._name(organisation_id))
+                self._tidy()
             except PhoenixError:
                 raise
             except Exception as error:
@@ -156,7 +176,7 @@ class ChromaVectors:
             self._collections[organisation_id] = client.get_or_create_collection(
                 self._name(organisation_id),
                 embedding_function=None,
-                configuration={"hnsw": {"space": "cosine", "ef_search": SEARCH_WIDTH}},
+                configuration=SHAPE,
             )
         return self._collections[organisation_id]
 
@@ -180,6 +200,8 @@ class ChromaVectors:
                 self._client = chromadb.HttpClient(parts.hostname or "", port, ssl=is_secure, settings=quiet)
             else:
                 newest.mkdir(parents=True, exist_ok=True)
+                if (newest / UNTIDY).exists():
+                    self._tidy()
                 self._client = chromadb.PersistentClient(newest, settings=quiet)
             self._opened = newest
         return self._client
@@ -199,6 +221,17 @@ class ChromaVectors:
                 session.close()
         except Exception as error:  # noqa: BLE001 what is broken may not close either
             log.warning("vectors_not_closed", reason=str(error)[:300])
+
+    def _mark(self) -> None:
+        """Note that files may hold removed vectors, should this process end before they are tidied."""
+        if (folder := self._newest()) is not None:
+            (folder / UNTIDY).touch()
+
+    def _tidy(self) -> None:
+        if (folder := self._newest()) is not None:
+            self._leave()
+            tidy(folder)
+            (folder / UNTIDY).unlink(missing_ok=True)
 
     def _newest(self) -> Path | None:
         if self._folder is None:
@@ -239,7 +272,15 @@ class ChromaVectors:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = locked(self._folder / "lock", seconds=LOCK_SECONDS)
         with lock:
-            return act()
+            try:
+                return act()
+            finally:
+                if left := self._blank():
+                    log.warning("vectors_not_blanked", files=left)
+
+    def _blank(self) -> list[str]:
+        folder = self._newest()
+        return [] if folder is None else self._blanking.blank(folder)
 
     def _failed(self, why: str) -> MemoryUnavailable:
         self._down, self._why = time.monotonic() + self._rest_seconds, why

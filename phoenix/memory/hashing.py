@@ -33,6 +33,7 @@ class HashedEmbedder:
     name = "hashed-1"
     dimensions = DIMENSIONS
     least_similarity = 0.18
+    words_weight = 1.0
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         return [_vector(text) for text in texts]

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from phoenix.errors import MemoryUnavailable
 from phoenix.memory.hashing import HashedEmbedder
-from phoenix.ports_memory import Embedder
+from phoenix.ports_memory import Embedder, Moved
 
 
 class MemoryVectors:
@@ -36,10 +36,11 @@ class MemoryVectors:
         near = [(i, sum(a * b for a, b in zip(asked, v, strict=True))) for i, v in stored.items()]
         return sorted(near, key=lambda found: -found[1])[:limit]
 
-    async def remove(self, organisation_id: UUID, ids: Sequence[UUID]) -> None:
-        self._check()
+    async def remove(self, organisation_id: UUID, ids: Sequence[UUID]) -> Moved:
+        place = await self.place(organisation_id)
         for item_id in ids:
             self._vectors.get(organisation_id, {}).pop(item_id, None)
+        return Moved(place, place)
 
     async def clear(self, organisation_id: UUID) -> None:
         self._check()

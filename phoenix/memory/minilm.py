@@ -34,6 +34,7 @@ class MiniLMEmbedder:
     name = "minilm-l6-v2"
     dimensions = 384
     least_similarity = 0.3
+    words_weight = 0.25
 
     def __init__(self) -> None:
         self._function: Any = None

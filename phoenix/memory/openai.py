@@ -24,6 +24,7 @@ class OpenAIEmbedder:
     name = f"openai-{MODEL}"
     dimensions = 512
     least_similarity = 0.25
+    words_weight = 0.25
 
     def __init__(self, key: str, *, url: str = URL) -> None:
         self._http = httpx.Client(

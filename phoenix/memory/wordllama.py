@@ -46,6 +46,7 @@ class WordLlamaEmbedder:
     name = "wordllama-l2-256"
     dimensions = 256
     least_similarity = 0.3
+    words_weight = 0.25
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         import numpy

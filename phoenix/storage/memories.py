@@ -230,6 +230,22 @@ async def set_place(
     return list((await connection.execute(placed.values(place=place).returning(memories.c.id))).scalars())
 
 
+async def move_place(connection: AsyncConnection, organisation_id: UUID, before: str, after: str) -> None:
+    """Note that vectors are elsewhere now.
+
+    Rows that somebody else is changing are left: their vectors count as missing, and are stored again. To
+    wait for them could be for ever, since whoever forgets waits for this with a row deleted.
+    """
+    there = select(memories.c.id).where(
+        memories.c.organisation_id == organisation_id, memories.c.place == before
+    )
+    placed = update(memories).where(
+        memories.c.organisation_id == organisation_id,
+        memories.c.id.in_(there.with_for_update(skip_locked=True)),
+    )
+    await connection.execute(placed.values(place=after))
+
+
 async def expired(connection: AsyncConnection, organisation_id: UUID, *, limit: int = 500) -> list[UUID]:
     """Return ids of items whose time is over."""
     query = select(memories.c.id).where(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import chromadb
 import httpx
 import pytest
+from chromadb.config import Settings as ChromaSettings
 
 from phoenix.errors import MemoryUnavailable
 from phoenix.memory.chroma import ChromaVectors
@@ -215,3 +218,68 @@ async def test_texts_never_reach_the_index(tmp_path: Path) -> None:
     await vectors.put(OWN, {CSV: "zebracrossing zebracrossing"})
     await vectors.close()
     assert not any(b"zebra" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+def holds(folder: Path, text: str) -> list[str]:
+    """Return the files that have the numbers of a text's vector."""
+    wanted = struct.pack(f"<{HashedEmbedder.dimensions}f", *HashedEmbedder().embed([text])[0])
+    part = wanted[256:512]
+    assert any(part)
+    return [p.name for p in folder.rglob("*") if p.is_file() and part in p.read_bytes()]
+
+
+@pytest.mark.parametrize("others", [3, 1200])
+async def test_a_removed_vector_is_in_no_file(tmp_path: Path, others: int) -> None:
+    """Neither in the log, where few are, nor in the graph, where Chroma writes after a thousand."""
+    vectors = ChromaVectors(HashedEmbedder(), folder=tmp_path)
+    watching = ChromaVectors(HashedEmbedder(), folder=tmp_path)
+    more = {uuid4(): uuid4().hex for _ in range(others)}
+    before = await vectors.put(OWN, TEXTS | more)
+    await vectors.put(OTHER, {CHESS: TEXTS[CHESS]})
+    assert len(await watching.search(OWN, "chess", limit=2)) == 2
+    assert holds(tmp_path, TEXTS[CSV]) == ["chroma.sqlite3" if others == 3 else "data_level0.bin"]
+    moved = await vectors.remove(OWN, [CSV])
+    assert (moved.before, moved.after) == (before, await vectors.place(OWN))
+    assert holds(tmp_path, TEXTS[CSV]) == []
+    assert str(CSV).encode() not in b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    for each in (vectors, watching):
+        assert (await each.search(OWN, "chess", limit=1))[0][0] == CHESS
+        assert CSV not in [i for i, _ in await each.search(OWN, TEXTS[CSV], limit=2000)]
+        assert [i for i, _ in await each.search(OTHER, "chess", limit=9)] == [CHESS]
+        await each.close()
+    assert holds(tmp_path, TEXTS[CSV]) == []
+    client = chromadb.PersistentClient(tmp_path / "1", settings=ChromaSettings(anonymized_telemetry=False))
+    assert sorted(c.count() for c in client.list_collections()) == [1, others + 1]
+    client.close()  # type: ignore[attr-defined]
+
+
+async def test_cleared_vectors_are_in_no_file(tmp_path: Path) -> None:
+    """A rebuild leaves nothing of what was there before, in a folder that Chroma no longer names either."""
+    vectors = ChromaVectors(HashedEmbedder(), folder=tmp_path)
+    await vectors.put(OWN, TEXTS | {uuid4(): uuid4().hex for _ in range(1200)})
+    assert holds(tmp_path, TEXTS[CSV])
+    await vectors.clear(OWN)
+    assert holds(tmp_path, TEXTS[CSV]) == []
+    await vectors.close()
+
+
+async def test_what_a_crash_left_is_tidied_when_the_folder_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ends between the removal and the tidying leaves a mark."""
+    vectors = ChromaVectors(HashedEmbedder(), folder=tmp_path, rest_seconds=0)
+    await vectors.put(OWN, TEXTS | {uuid4(): uuid4().hex for _ in range(1200)})
+
+    def crash(folder: Path) -> None:
+        raise OSError(f"the process ended at {folder}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("phoenix.memory.chroma.tidy", crash)
+        with pytest.raises(MemoryUnavailable, match="the process ended"):
+            await vectors.remove(OWN, [CSV])
+        await vectors.close()
+    assert holds(tmp_path, TEXTS[CSV])
+    again = ChromaVectors(HashedEmbedder(), folder=tmp_path)
+    assert CSV not in [i for i, _ in await again.search(OWN, "csv", limit=2000)]
+    assert holds(tmp_path, TEXTS[CSV]) == []
+    await again.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -412,8 +413,26 @@ async def test_nothing_of_what_is_forgotten_is_left(remembering: Remembering, tm
     assert await holding(remembering.database, marker) == set()
     assert made not in [i for i, _ in await vectors.search(OWN, draft.text, limit=9)]
     await vectors.close()
-    # Chroma's own log keeps the numbers of what was put, never its words: docs/memory.md says so.
     assert files_with(tmp_path, marker.encode()) == set()
+    assert files_with(tmp_path, str(made).encode()) == set()
+
+
+async def test_a_corrected_texts_former_vector_is_in_no_file(
+    remembering: Remembering, tmp_path: Path
+) -> None:
+    """What was corrected may be what nobody should have written down."""
+    vectors = ChromaVectors(HashedEmbedder(), folder=tmp_path / "vectors")
+    memories = Memories(remembering.database, vectors)
+    async with remembering.work() as work:
+        made, other = (await memories.bring(work, [CSV, CHESS])).stored
+    numbers = struct.pack("<384f", *HashedEmbedder().embed([CSV.text + " " + " ".join(CSV.tags)])[0])
+    assert files_with(tmp_path, numbers)
+    async with remembering.work() as work:
+        await memories.change(work, made, {"text": "Bees make honey.", "tags": []})
+    assert files_with(tmp_path, numbers) == set()
+    near = [i for i, _ in await vectors.search(OWN, "honey of bees", limit=9)]
+    assert near == [made, other]
+    await vectors.close()
 
 
 async def holding(database: AsyncEngine, word: str) -> set[str]:

@@ -61,6 +61,15 @@ def test_what_both_searches_find_comes_first() -> None:
     assert sorted(order(items, [1, 2, 3], [4, 2, 5])) == [1, 2, 3, 4, 5]
 
 
+def test_words_count_by_what_the_embedder_leaves_to_them() -> None:
+    """The first by words alone goes before the second by meaning, unless words weigh little."""
+    items = {UUID(int=n): item(n) for n in (1, 2, 3)}
+    near = [(UUID(int=1), 0.9), (UUID(int=2), 0.8)]
+    for weight, wanted in ((1.0, [1, 3, 2]), (0.25, [1, 2, 3])):
+        hits = fuse(items, near, [UUID(int=3)], words_weight=weight)
+        assert [hit.item.id.int for hit in hits] == wanted
+
+
 def test_items_that_are_gone_take_no_rank() -> None:
     """Vectors that no text belongs to any more do not push others down."""
     assert order([item(1), item(2)], [9, 1], [2]) == [1, 2]
