@@ -114,6 +114,9 @@ MODELS: Mapping[str, Kind] = {
     "conversation_compacted": Kind(
         "old results were cut out of a conversation", "agent task results characters"
     ),
+    "conversation_summarised": Kind(
+        "the older part of an agent's conversation gave way to a summary", "agent task messages tokens"
+    ),
     "price_unknown": Kind("budgets in USD cannot count a model", "model"),
 }
 BUDGETS: Mapping[str, Kind] = {

@@ -287,6 +287,9 @@ class Models(Protocol):
     def chat(self, caller: Caller) -> BaseChatModel:
         """Return a chat model that counts its calls as this caller's; it can bind tools."""
 
+    def room(self, caller: Caller) -> int | None:
+        """Return how many tokens the model meant for a caller holds; None where nothing says it."""
+
     async def structured(self, caller: Caller, messages: Sequence[BaseMessage], schema: type[M]) -> M:
         """Return the answer as a model.
 

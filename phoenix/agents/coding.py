@@ -12,7 +12,6 @@ from langchain.agents.middleware import (
     ClearToolUsesEdit,
     ContextEditingMiddleware,
     ModelCallLimitMiddleware,
-    SummarizationMiddleware,
 )
 from langchain_core.messages import BaseMessage
 from pydantic import TypeAdapter, ValidationError
@@ -21,13 +20,12 @@ from phoenix.agents.desk import Desk
 from phoenix.agents.middleware import CodingState, EndsBySubmit, NoCircles, OneWriter, Pinned
 from phoenix.agents.permitting import Permitted
 from phoenix.agents.steering import Steered
+from phoenix.agents.summarising import Summarised, sizes_for
 from phoenix.domain.evidence import CriterionTests
 from phoenix.ports import Caller, Ports
 
 MAX_TURNS = 60
-CLEAR_AT_TOKENS = 40_000
-SUMMARISE_AT_TOKENS = 80_000
-KEEP_MESSAGES = 20
+KEEP_RESULTS = 8
 STEPS_A_TURN = 9
 
 _declared = TypeAdapter(list[CriterionTests])
@@ -58,13 +56,11 @@ async def code(desk: Desk, caller: Caller, messages: Sequence[BaseMessage], *, s
         start: The commit that the worktree starts from.
     """
     model = desk.ports.models.chat(caller)
-    summariser = desk.ports.models.chat(Caller("summarise", caller.task))
+    sizes = sizes_for(desk.ports.models.room(caller))
     middleware: list[AgentMiddleware[Any, Any, Any]] = [
         ModelCallLimitMiddleware(run_limit=MAX_TURNS, exit_behavior="end"),
-        SummarizationMiddleware(
-            summariser, trigger=("tokens", SUMMARISE_AT_TOKENS), keep=("messages", KEEP_MESSAGES)
-        ),
-        ContextEditingMiddleware(edits=[ClearToolUsesEdit(trigger=CLEAR_AT_TOKENS, keep=8)]),
+        Summarised(desk, caller, sizes),
+        ContextEditingMiddleware(edits=[ClearToolUsesEdit(trigger=sizes.clear_at, keep=KEEP_RESULTS)]),
         EndsBySubmit(),
         Steered(desk.ports, caller),
         OneWriter(),

@@ -126,7 +126,9 @@ async def small_history(build: Build, ports: Ports) -> tuple[list[TaskResult], d
         round=build.round,
         setbacks=problems,
     )
-    result = TaskResult(task=SMALL_TASK, status="done", commit=build.commit, rounds=build.round)
+    result = TaskResult(
+        task=SMALL_TASK, status="done", commit=build.commit, rounds=build.round, summary=build.summary
+    )
     return [result], {SMALL_TASK: work}
 
 
@@ -137,12 +139,15 @@ async def setbacks_of(build: Build, ports: Ports) -> list[Evidence]:
 
 
 def problems_of(evidence: Evidence) -> list[str]:
-    """Say what a verification found wrong, as the coding agent is told."""
-    return [*(_why_not(c) for c in evidence.criteria if not c.holds), *evidence.problems]
+    """Say what a verification found wrong, as the coding agent is told: each test once."""
+    broken = [c for c in evidence.criteria if not c.holds]
+    told = tuple(f"{t.id} {t.outcome}: " for c in broken for t in c.tests)
+    others = [problem for problem in evidence.problems if not (told and problem.startswith(told))]
+    return [*(_why_not(c) for c in broken), *others]
 
 
 def _why_not(criterion: CriterionEvidence) -> str:
-    said = "; ".join(f"{t.id} {t.outcome}: {t.message[:1000]}" for t in criterion.tests)
+    said = "; ".join(f"{t.id} {t.outcome}: {t.message[:2000]}" for t in criterion.tests)
     return f"{criterion.criterion} is not shown to hold: {said or 'no test was named for it'}"
 
 

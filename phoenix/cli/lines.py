@@ -128,6 +128,10 @@ def _compacted(view: View, event: Event) -> Line:
     return "detail", f"a conversation became too long: {event.data.get('results')} old results are cut"
 
 
+def _summarised(view: View, event: Event) -> Line:
+    return "detail", f"{event.data.get('messages')} older messages of a long conversation are summed up"
+
+
 def _verified(view: View, event: Event) -> Line:
     said = "verified" if event.data.get("passed") else "not yet verified"
     return "main", f"{said}, {view.tests}"
@@ -202,6 +206,7 @@ _LINES = {
     "model_fell_back": _fell_back,
     "circuit_changed": _circuit_changed,
     "conversation_compacted": _compacted,
+    "conversation_summarised": _summarised,
     "price_unknown": _price_unknown,
     "budget_raised": _budget_raised,
     "approval_decided": _decided,

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from uuid import UUID
 
 from phoenix.cli.output import DELIVERED, FAILED, print_json, say
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CARRIED = ("kind", "text", "tags", "language", "licence", "origin", "agent", "commit")
 """What an export and an import have of an item."""
 SHOWN_CHARS = 160
+EXPORTED = "Give JSON lines, as `phoenix memory export` prints them."
 
 
 @asynccontextmanager
@@ -35,9 +36,17 @@ async def _opened(server: str) -> AsyncIterator[MemoryClient]:
 async def search(
     text: str, *, kinds: Sequence[str], language: str, limit: int, server: str, as_json: bool
 ) -> int:
-    """Print what fits a text."""
-    from phoenix.cli.escape import one_line
+    """Print what fits a text.
 
+    Raises:
+        InputError: there is no such kind.
+    """
+    from phoenix.cli.escape import one_line
+    from phoenix.domain.lessons import LessonKind
+
+    for kind in kinds:
+        if kind not in get_args(LessonKind):
+            raise InputError(f"{kind!r} is none of {', '.join(get_args(LessonKind))}.", field="--kind")
     async with _opened(server) as memory:
         found = await memory.search(text, kinds=kinds, language=language, limit=limit)
     if as_json:
@@ -50,6 +59,27 @@ async def search(
         _echo(f"    {one_line(hit.item.text, SHOWN_CHARS)}")
     if not found.hits:
         say("nothing fits")
+    return DELIVERED
+
+
+async def list_(*, limit: int, server: str, as_json: bool) -> int:
+    """Print the newest items, and say when there are more."""
+    from phoenix.cli.escape import one_line
+
+    shown = 0
+    async with _opened(server) as memory:
+        async for item in memory.all():
+            if shown == limit:
+                say(f"hint: there are more; --limit {limit * 5} shows more of them")
+                break
+            shown += 1
+            if as_json:
+                print_json(item.model_dump(mode="json"))
+                continue
+            _echo(f"{item.id}  {', '.join(_facts(item))}")
+            _echo(f"    {one_line(item.text, SHOWN_CHARS)}")
+    if not shown:
+        say("nothing is remembered yet")
     return DELIVERED
 
 
@@ -70,6 +100,9 @@ async def change(memory_id: str, values: dict[str, Any], *, server: str, as_json
 async def correct(memory_id: str, text: str, *, server: str, as_json: bool) -> int:
     """Give an item another text, and print it."""
     said = sys.stdin.read() if text == "-" else text
+    if not said.strip():
+        hint = f"Give the new text, or have it gone: `phoenix memory forget {memory_id}`."
+        raise InputError("The text is empty.", field="TEXT", hint=hint)
     return await change(memory_id, {"text": said}, server=server, as_json=as_json)
 
 
@@ -147,19 +180,19 @@ def items_of(text: str, file: str) -> list[dict[str, Any]]:
         try:
             item = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"Line {number} is no JSON: {error}", field=file) from error
+            raise InputError(f"Line {number} is no JSON: {error}", field=file, hint=EXPORTED) from error
         if not isinstance(item, dict):
-            raise InputError(f"Line {number} is no JSON object.", field=file)
+            raise InputError(f"Line {number} is no JSON object.", field=file, hint=EXPORTED)
         found.append(item)
     if not found:
-        raise InputError("There is nothing in it.", field=file, hint="`phoenix memory export` writes one.")
+        raise InputError("There is nothing in it.", field=file, hint=EXPORTED)
     return found
 
 
 def _read(file: str) -> str:
     from phoenix.cli.new import read_text
 
-    return read_text(file)
+    return read_text(file, field="FILE")
 
 
 def _id_of(text: str) -> UUID:
@@ -167,7 +200,9 @@ def _id_of(text: str) -> UUID:
         return UUID(text)
     except ValueError as error:
         raise InputError(
-            f"{text!r} is no id of a memory.", field="ID", hint="`phoenix memory search TEXT` shows them."
+            f"{text!r} is no id of a memory.",
+            field="ID",
+            hint="Give the whole id, as `phoenix memory list` or `search` shows it.",
         ) from error
 
 
@@ -175,8 +210,7 @@ def _print(item: MemoryItem, *, as_json: bool) -> None:
     if as_json:
         print_json(item.model_dump(mode="json"))
         return
-    facts = [item.kind, item.origin, item.language, item.licence, "pinned" if item.pinned else "", *item.tags]
-    _echo(f"{item.id}  {', '.join(f for f in facts if f)}")
+    _echo(f"{item.id}  {', '.join(_facts(item))}")
     origin = (
         f"project {item.project_id}, commit {item.commit[:12]}" if item.project_id else "brought by a person"
     )
@@ -185,6 +219,12 @@ def _print(item: MemoryItem, *, as_json: bool) -> None:
     if item.expires_at:
         _echo(f"expires {item.expires_at:%Y-%m-%d}")
     _echo(item.text)
+
+
+def _facts(item: MemoryItem) -> list[str]:
+    """Say what an item is, each word once."""
+    facts = [item.kind, item.origin, item.language, item.licence, "pinned" if item.pinned else "", *item.tags]
+    return list(dict.fromkeys(fact for fact in facts if fact))
 
 
 def _print_report(found: MemoryReport) -> None:

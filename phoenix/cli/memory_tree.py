@@ -44,6 +44,19 @@ def search(
     finish(found, as_json=as_json)
 
 
+@memory.command("list")
+def list_(
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The most.")] = 20,
+    server: Server = "",
+    as_json: AsJson = False,
+) -> None:
+    """List memories, newest first."""
+    from phoenix.cli.memory import list_ as command
+    from phoenix.cli.output import finish
+
+    finish(command(limit=limit, server=server, as_json=as_json), as_json=as_json)
+
+
 @memory.command()
 def show(memory_id: MemoryId, server: Server = "", as_json: AsJson = False) -> None:
     """Show a memory: its text, where it comes from, and what came of it."""

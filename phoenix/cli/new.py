@@ -153,7 +153,7 @@ def read_requirement(words: str | None, file: str) -> str:
     return clean_text(words) if words is not None else read_text(file)
 
 
-def read_text(file: str) -> str:
+def read_text(file: str, *, field: str = "--file") -> str:
     """Return a file's text, or that of standard input for `-`.
 
     Raises:
@@ -169,13 +169,13 @@ def read_text(file: str) -> str:
     except OSError as error:
         raise RequirementInvalid(
             f"{file} cannot be read: {error.strerror}.",
-            field="--file",
+            field=field,
             hint="Name a text file, or - for stdin.",
         ) from error
     except UnicodeDecodeError as error:
-        raise RequirementInvalid(f"{file} is not text in UTF-8.", field="--file") from error
+        raise RequirementInvalid(f"{file} is not text in UTF-8.", field=field) from error
     if len(content) > MAX_INPUT_BYTES:
-        raise RequirementInvalid(f"{file} is over {MAX_INPUT_BYTES // 1_000_000} MB.", field="--file")
+        raise RequirementInvalid(f"{file} is over {MAX_INPUT_BYTES // 1_000_000} MB.", field=field)
     return text
 
 

@@ -115,6 +115,8 @@ class Build(Frozen):
     tasks: list[TaskResult] = []
     declared: list[CriterionTests] = []
     """On the short path: the tests the coder names for each criterion."""
+    summary: str = ""
+    """On the short path: what the coder says of it."""
     round: int = 1
 
 

@@ -55,6 +55,7 @@ class ProjectModels:
         router = answering if isinstance(answering, Router) else OneBackend(answering)
         self.name = router.name
         self.is_recording = router.recorded
+        self._router = router
         self._usage = usage
         self._gateway = Gateway(
             router,
@@ -74,6 +75,9 @@ class ProjectModels:
     def chat(self, caller: Caller) -> BaseChatModel:
         return GatewayModel(gateway=self._gateway, caller=caller)
 
+    def room(self, caller: Caller) -> int | None:
+        return self._router.room(caller)
+
     async def structured(self, caller: Caller, messages: Sequence[BaseMessage], schema: type[M]) -> M:
         return await self._structured.ask(caller, messages, schema)
 
@@ -92,6 +96,9 @@ class MissingModels:
 
     def chat(self, caller: Caller) -> BaseChatModel:
         raise self._error(caller)
+
+    def room(self, caller: Caller) -> int | None:
+        return None
 
     async def structured(self, caller: Caller, messages: Sequence[BaseMessage], schema: type[M]) -> M:
         raise self._error(caller)

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from phoenix.llm.calls import Backend, ModelRequest
 from phoenix.llm.limits import NO_LIMITS, Limits
+from phoenix.ports import Caller
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Router(Protocol):
             ModelUnknown: tier, pin and prohibitions leave none.
         """
 
+    def room(self, caller: Caller) -> int | None:
+        """Return the context window of the model that a caller is meant for; None where nothing says it."""
+
 
 class OneBackend:
     """Always the same backend."""
@@ -48,3 +52,6 @@ class OneBackend:
 
     async def route(self, request: ModelRequest) -> Sequence[Candidate]:
         return (self._candidate,)
+
+    def room(self, caller: Caller) -> int | None:
+        return None

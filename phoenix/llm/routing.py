@@ -172,6 +172,10 @@ class CatalogueRouter:
         caps = Limits(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency)
         return Candidate(self._open_alias(alias), alias, reason, caps)
 
+    def room(self, caller: Caller) -> int | None:
+        first = decide(self._catalogue, self._choice, ModelRequest(caller, [])).aliases[0]
+        return self._catalogue.models[first].context_tokens
+
     def cached(self, request: ModelRequest) -> tuple[str, str] | None:
         """Return the alias and the model that are to answer; None where the answer may not be cached."""
         if not self._catalogue.is_cached(request.caller.agent):

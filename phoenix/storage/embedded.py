@@ -245,7 +245,10 @@ class EmbeddedPostgres:
             )
         finally:
             os.close(log)
-        output, _ = await shell.communicate()
+        assert shell.stdout is not None
+        # Not to the end of its output: under uvloop the server inherits the other end, and it never comes.
+        output = await shell.stdout.readline()
+        await shell.wait()
         return int(output)
 
     async def _ready(self, pid: int, deadline: float) -> Postmaster | None:

@@ -58,6 +58,8 @@ LEAST_CHARS = 8
 WORD_CHARS = 16
 """Nor are plain words up to so many characters, such as `postgres`."""
 MAX_DEPTH = 40
+FOLDERS = ("PWD", "OLDPWD")
+"""What shells call the folder that one is in, though elsewhere `pwd` is a password."""
 
 
 class Known:
@@ -88,6 +90,8 @@ class Known:
     def add_environment(self, environment: Mapping[str, str]) -> None:
         """Take in the variables that hold secrets by their names, and passwords of addresses in others."""
         for name, value in environment.items():
+            if name in FOLDERS:
+                continue
             if is_secret_name(name) or (name.upper().endswith("_KEY") and "/" not in value):
                 self.add(value)
             elif "://" in value and "@" in value:

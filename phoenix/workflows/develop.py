@@ -96,7 +96,14 @@ async def code(value: Spec | Evidence, runtime: Runtime[Ports], feedback: Feedba
     commit = await ports.workspace.commit(
         "short-kept", message=f"{work.title}\n\n{done.summary}".strip(), parents=[work.base]
     )
-    return Build(spec=work.spec, base=work.base, commit=commit, declared=done.declared, round=work.round)
+    return Build(
+        spec=work.spec,
+        base=work.base,
+        commit=commit,
+        declared=done.declared,
+        summary=done.summary,
+        round=work.round,
+    )
 
 
 async def _small_work(value: Spec | Evidence, ports: Ports, guidance: str) -> TaskWork:

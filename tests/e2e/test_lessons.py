@@ -175,6 +175,7 @@ async def test_the_short_path_learns_from_what_sent_it_back(develop: Develop, tm
     asked = str(result.model.requests[-1].messages[-1].content)
     assert result.model.requests[-1].caller.agent == "retrospect"
     assert "C1 is not shown to hold: no test was named for it" in asked
+    assert "handed_in_as: It is done." in asked
     fix = asked.partition("What T1 changed after it was first sent back")[2].partition("The whole change")[0]
     assert "+    return a + b  # the sum" in fix
     assert "test_add" not in fix

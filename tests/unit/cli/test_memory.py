@@ -48,6 +48,10 @@ def test_from_import_to_forgetting(
     corrected = phoenix("correct", name, "-", given="Read CSV files with newline=''.").stdout
     assert "Read CSV files with newline=''." in corrected
 
+    listed = phoenix("list", "--limit", "1")
+    assert listed.stdout.splitlines()[1] == "    Symptom: sums differ. Cause: floats. Ask [personal]."
+    assert "there are more" in listed.stderr
+    assert len(phoenix("list", "--json").stdout.splitlines()) == 2
     exported = [json.loads(line) for line in phoenix("export").stdout.splitlines()]
     assert [e["text"] for e in exported] == [
         "Symptom: sums differ. Cause: floats. Ask [personal].",
@@ -74,7 +78,14 @@ def test_from_import_to_forgetting(
 @pytest.mark.parametrize(
     ("arguments", "given", "said"),
     [
-        (("show", "abc"), "", "is no id of a memory"),
+        (("show", "abc"), "", "Give the whole id, as `phoenix memory list`"),
+        (
+            ("search", "x", "--kind", "story"),
+            "",
+            "'story' is none of pattern, snippet, debugging, requirement",
+        ),
+        (("correct", "abc", " "), "", "phoenix memory forget abc"),
+        (("import", "/nowhere/x"), "", "FILE: /nowhere/x cannot be read"),
         (("import", "-"), '{"kind": "snippet"\n', "Line 1 is no JSON"),
         (("import", "-"), '{"kind": "snippet", "text": "x"}\n[]\n', "Line 2 is no JSON object"),
         (("import", "-"), "\n", "There is nothing in it"),

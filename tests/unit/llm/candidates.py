@@ -11,6 +11,7 @@ from phoenix.llm.failures import CallFailed
 from phoenix.llm.limits import NO_LIMITS, Limits
 from phoenix.llm.route import Candidate
 from phoenix.llm.scripted import ScriptedModel
+from phoenix.ports import Caller
 
 
 class Failing:
@@ -55,3 +56,6 @@ class Chain:
 
     async def route(self, request: ModelRequest) -> list[Candidate]:
         return [Candidate(b, b.name, "test", limits=self._limits) for b in self.backends]
+
+    def room(self, caller: Caller) -> int | None:
+        return None

@@ -127,6 +127,15 @@ def test_a_model_without_tools_or_room_is_passed_over() -> None:
         chosen(CODE, "spare", text="x" * 8000)
 
 
+@pytest.mark.parametrize(
+    ("model", "room"),
+    [("auto", None), ("spare", 1000), ("auto,-standard", 1000), ("auto,-standard,-spare", None)],
+)
+def test_the_room_is_that_of_the_model_meant(model: str, room: int | None) -> None:
+    """An agent can keep its conversation within the window of who is to answer it."""
+    assert routed(Heard(), {}, model).room(CODE) == room
+
+
 def routed(
     events: Heard, backends: dict[str, Backend], model: str = "auto", catalogue: Catalogue = CATALOGUE
 ) -> CatalogueRouter:
