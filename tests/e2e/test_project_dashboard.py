@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 from grafana.make import dashboard
 from grafana.project import PANELS, SOURCE, TROUBLE_KINDS, VARIABLES
 from manual.events import ALL
+from phoenix.bootstrap import migrate_database
 from phoenix.domain.approval import Decision
 from phoenix.domain.budget import Budget, ProjectLimits
 from phoenix.domain.run import DEFAULT_ORGANISATION, Event
@@ -26,7 +27,6 @@ from phoenix.engine.launch import Launch, Overview
 from phoenix.llm.scripted import ScriptedModel
 from phoenix.settings import Settings
 from phoenix.storage import readers
-from phoenix.storage.migrate import upgrade
 from tests.e2e.conftest import LONGEST_SECONDS, asks_for, stopped, system_of
 from tests.e2e.script import MODEL, script
 from tests.reader_account import account
@@ -80,7 +80,7 @@ async def reader(settings: Settings) -> AsyncIterator[tuple[str, str, str]]:
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
     async with account(url) as (role, own):
-        await upgrade(url, reader=role)
+        await migrate_database(settings.model_copy(update={"database_reader": role}))
         yield role, own, url
 
 
