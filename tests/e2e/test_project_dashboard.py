@@ -55,7 +55,7 @@ async def shown(url: str, project: UUID | str) -> dict[str, list[Row]]:
     connecting = psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=dict_row)
     async with await connecting as connection:
         return {
-            title: await (await connection.execute(expanded(query, project))).fetchall()  # type: ignore[call-overload]
+            title: await (await connection.execute(expanded(query, project))).fetchall()
             for title, query in QUERIES.items()
         }
 
@@ -215,7 +215,7 @@ async def _check_variables(seen: Seen) -> None:
     project = seen.overview.project
     async with await psycopg.AsyncConnection.connect(seen.url, autocommit=True) as connection:
         found = {
-            name: await (await connection.execute(expanded(query, ""))).fetchall()  # type: ignore[call-overload]
+            name: await (await connection.execute(expanded(query, ""))).fetchall()
             for name, query in VARIABLES.items()
         }
     assert [value for _, value in found["organisation"]] == [str(DEFAULT_ORGANISATION)]
@@ -240,7 +240,7 @@ async def _check_trouble(seen: Seen) -> None:
             "UPDATE projects SET paused_at = now()",
             "UPDATE runs SET finished_at = NULL WHERE parent_id IS NULL",
         ):
-            await owner.execute(statement)  # type: ignore[call-overload]
+            await owner.execute(statement)
     now = await shown(seen.url, project)
     (row,) = [row for row in now["Runs"] if row["task"] == "build/1/T1"]
     assert (row["status"], row["worker"], row["crashes"]) == ("failed", "one 42", 2)
@@ -267,15 +267,15 @@ async def _check_no_column_is_idle(seen: Seen) -> None:
         for table, columns in readers.COLUMNS.items():
             for column in columns:
                 right = f"SELECT ({column}) ON {table}"
-                await owner.execute(f"REVOKE {right} FROM {seen.role}")  # type: ignore[call-overload]
+                await owner.execute(f"REVOKE {right} FROM {seen.role}")
                 assert await _refused(reading, queries), f"{table}.{column} is granted and not read"
-                await owner.execute(f"GRANT {right} TO {seen.role}")  # type: ignore[call-overload]
+                await owner.execute(f"GRANT {right} TO {seen.role}")
 
 
 async def _refused(connection: psycopg.AsyncConnection[Any], queries: list[str]) -> bool:
     for query in queries:
         try:
-            await connection.execute(f"EXPLAIN {query}")  # type: ignore[call-overload]
+            await connection.execute(f"EXPLAIN {query}")
         except psycopg.errors.InsufficientPrivilege:
             return True
     return False

@@ -13,7 +13,7 @@ from phoenix.storage.database import connect, transaction
 from phoenix.storage.migrate import downgrade, upgrade
 from tests.reader_account import account
 
-TABLES = {**tables_budgets.metadata.tables, **tables_traces.metadata.tables}
+TABLES = {**tables_budgets.budget_holds.metadata.tables, **tables_traces.spans.metadata.tables}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def execute(url: str, *statements: str) -> None:
     """Execute statements, each on its own."""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         for statement in statements:
-            await connection.execute(statement)  # type: ignore[call-overload]
+            await connection.execute(statement)
 
 
 async def rights(url: str, role: str) -> set[str]:
