@@ -13,6 +13,7 @@ random() {
 }
 
 written postgres_password "$(random)"
+written reader_password "$(random)"
 written redis_password "$(random)"
 written grafana_password "$(random)"
 written database_url "postgresql://phoenix:$(cat "$folder/postgres_password")@postgres:5432/phoenix"

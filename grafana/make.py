@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grafana import project
+
 FOLDER = Path(__file__).parent / "dashboards"
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 WIDTH, HEIGHT, ACROSS = 12, 8, 2
@@ -111,9 +113,21 @@ DASHBOARDS: dict[str, tuple[str, Sequence[Panel]]] = {
 }
 
 
+NAMES = (*DASHBOARDS, "project")
+
+
 def dashboard(name: str) -> dict[str, Any]:
     """Return a dashboard in Grafana's form."""
+    if name == "project":
+        return _whole(name, "Phoenix: project", project.variables(), project.panels())
     title, panels = DASHBOARDS[name]
+    source = {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
+    return _whole(name, title, [source], [_panel(n, panel) for n, panel in enumerate(panels)])
+
+
+def _whole(
+    name: str, title: str, variables: list[dict[str, Any]], panels: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "uid": f"phoenix-{name}",
         "title": title,
@@ -122,10 +136,8 @@ def dashboard(name: str) -> dict[str, Any]:
         "editable": True,
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},
-        "templating": {
-            "list": [{"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}]
-        },
-        "panels": [_panel(n, panel) for n, panel in enumerate(panels)],
+        "templating": {"list": variables},
+        "panels": panels,
     }
 
 
@@ -154,5 +166,5 @@ def text(name: str) -> str:
 
 
 if __name__ == "__main__":
-    for each in DASHBOARDS:
+    for each in NAMES:
         (FOLDER / f"{each}.json").write_text(text(each))

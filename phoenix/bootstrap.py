@@ -175,7 +175,7 @@ async def open_system(
         sandboxes = await _sandboxes(settings, stack) if execution else _Nothing()
         url, database = await _renewed_database(settings, stack)
         if settings.auto_migrate:
-            await migrate.upgrade(url)
+            await migrate.upgrade(url, reader=settings.database_reader)
         known = {**service_flows(settings), **(flows or {})}
         saver, rows, log, queue = await _storage(settings, url, _serializer(known, types), stack)
         await stack.enter_async_context(open_tracing(settings, url, sweeps=execution))
@@ -443,7 +443,7 @@ async def migrate_database(
         check_only: Change nothing.
 
     Raises:
-        SchemaTooNew, SchemaInUse, NotFound, DatabaseUnavailable: why it is not done.
+        SchemaTooNew, SchemaInUse, NotFound, DatabaseUnavailable, SettingInvalid: why it is not done.
     """
     learn_secrets(settings)
     make_home(settings)
@@ -453,7 +453,7 @@ async def migrate_database(
             return await migrate.status(url)
         if down:
             return await migrate.downgrade(url, down)
-        return await migrate.upgrade(url, to=to, strict=True)
+        return await migrate.upgrade(url, to=to, strict=True, reader=settings.database_reader)
 
 
 async def probe_sandboxes(settings: Settings) -> list[Probe]:

@@ -6,6 +6,7 @@ The docstring of a field is its row in docs/settings.md: see `manual.settings_pa
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -30,6 +31,7 @@ DOCUMENTS = ("models", "workflows")
 """What overrides change, as the first name of their paths."""
 FOREIGN = ("PHOENIX_TEST_DATABASE_URL", "PHOENIX_LOG_CONTEXT")
 """The tests' own, and what a process of Phoenix tells those that it starts."""
+ROLE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 STORES_OWN = frozenset({"vault_token", "vault_secret_id"})
 """Secrets that stores are opened with: these may refer to files alone."""
 
@@ -63,6 +65,9 @@ class Settings(BaseModel):
     may be shared with other machines."""
     database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
     """A PostgreSQL server (15 or newer); without it the embedded one in `PHOENIX_HOME` runs."""
+    database_reader: str = ""
+    """The database's role that [Grafana](monitoring.md#a-project-in-grafana) reads with: a migration lets it
+    read what dashboards show, and nothing else. The role must exist."""
     sandbox: Literal["auto", "bubblewrap", "sandlock", "docker", "kubernetes", "host"] = "auto"
     """What projects' code is executed in. `host` isolates nothing and is only for machines that are
     themselves throwaway."""
@@ -242,6 +247,20 @@ class Settings(BaseModel):
         if unknown:
             raise ValueError(
                 f"{unknown[0]!r} is no route with a limit; known are {', '.join(sorted(LIMITED))}"
+            )
+        return value
+
+    @field_validator("database_reader")
+    @classmethod
+    def _role(cls, value: str) -> str:
+        if value and not ROLE.fullmatch(value):
+            raise ValueError(
+                "it is no name of a role: give small letters, digits and underscores, 63 at most, such as"
+                " phoenix_reader"
+            )
+        if value.startswith(("pg_", "phoenix_tenant")):
+            raise ValueError(
+                "this role belongs to the database or to Phoenix: give one such as phoenix_reader"
             )
         return value
 

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from phoenix.domain.upkeep import Migrated
 from phoenix.errors import NotFound, SchemaInUse
-from phoenix.storage import queue_schema, schema, tenancy
+from phoenix.storage import queue_schema, readers, schema, tenancy
 from phoenix.storage.database import connect, transaction
 from phoenix.storage.schema import Revision
 from phoenix.storage.sessions import Session, others
@@ -36,7 +36,7 @@ LOCK_SECONDS = 10
 """How long a migration waits for a table: while it waits, whoever comes after it waits as well."""
 
 
-async def upgrade(url: str, *, to: str = "head", strict: bool = False) -> Migrated:
+async def upgrade(url: str, *, to: str = "head", strict: bool = False, reader: str = "") -> Migrated:
     """Create or update the schema of Phoenix and of its queue. Idempotent.
 
     Args:
@@ -44,12 +44,14 @@ async def upgrade(url: str, *, to: str = "head", strict: bool = False) -> Migrat
         to: The last revision to apply.
         strict: Fail when old processes keep a contracting migration from being applied; all before it is
             applied all the same. Otherwise it is left for later: it is not needed to work.
+        reader: The role that dashboards read with; empty for none.
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
         SchemaTooNew: it was migrated beyond what this Phoenix can work with.
         SchemaInUse: old processes stand in the way of what this Phoenix needs, or a table stays locked.
         NotFound: there is no such revision.
+        SettingInvalid: the role of dashboards is not there, or may do too much.
     """
     names = _checked(to)
     async with _locked(url) as connection:
@@ -67,6 +69,8 @@ async def upgrade(url: str, *, to: str = "head", strict: bool = False) -> Migrat
         await schema.record(connection, after)
         if _has_wall(names, after):
             await tenancy.ensure(connection)
+        if reader and after == names[-1]:
+            await readers.grant(connection, reader)
         left = (await queue_schema.read(connection)).lacks
     reason = _refusal(waiting[0], sessions) if waiting else ""
     if waiting and (strict or any(not r.contracts for r in waiting)):
@@ -97,6 +101,7 @@ async def downgrade(url: str, revision: str = "base") -> Migrated:
                 hint="Stop them first.",
             )
         await tenancy.remove(connection)
+        await readers.remove(connection)
         await connection.run_sync(_alembic, lambda config: command.downgrade(config, revision))
         after = await schema.revision_of(connection)
         await schema.record(connection, after)

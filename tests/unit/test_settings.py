@@ -70,6 +70,19 @@ def test_a_wrong_value_is_told(monkeypatch: pytest.MonkeyPatch, name: str, value
     assert caught.value.field == name
 
 
+@pytest.mark.parametrize(
+    "name", ["Phoenix", "a-b", "a; DROP TABLE runs", "1a", "a" * 64, "pg_monitor", "phoenix_tenant"]
+)
+def test_a_reader_is_named_as_a_role_is(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What is no plain name, or belongs to others, is refused with an example of one that is."""
+    monkeypatch.setenv("PHOENIX_DATABASE_READER", name)
+    with pytest.raises(SettingInvalid, match="such as phoenix_reader") as caught:
+        load_settings()
+    assert caught.value.field == "PHOENIX_DATABASE_READER"
+    monkeypatch.setenv("PHOENIX_DATABASE_READER", "phoenix_reader")
+    assert load_settings().database_reader == "phoenix_reader"
+
+
 def test_the_home_is_made_absolute(monkeypatch: pytest.MonkeyPatch, empty_folder: Path) -> None:
     """A relative home and one with ~ are resolved when read."""
     monkeypatch.setenv("HOME", str(empty_folder))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 import yaml
+from psycopg.conninfo import conninfo_to_dict
+
+from grafana.make import NAMES
+from grafana.project import SOURCE
 
 ROOT = Path(__file__).parents[3]
 
@@ -75,11 +81,61 @@ def test_grafana_reads_the_prometheus_that_runs() -> None:
     assert set(SERVICES[url.hostname or ""]["networks"]) & set(SERVICES["grafana"]["networks"])
 
 
+def test_grafana_reads_the_postgresql_that_runs() -> None:
+    """With the role that its script makes and `migrate` grants, and a password that no file of ours holds."""
+    (source,) = read("grafana/provisioning/datasources/postgres.yaml")["datasources"]
+    host, _, port = source["url"].partition(":")
+    postgres = SERVICES[host]
+    assert source["type"] == SOURCE["type"]
+    assert postgres["ports"][0].endswith(f":{port}")
+    assert source["jsonData"]["database"] == postgres["environment"]["POSTGRES_DB"]
+    assert set(postgres["networks"]) & set(SERVICES["grafana"]["networks"])
+    assert source["user"] == SERVICES["migrate"]["environment"]["PHOENIX_DATABASE_READER"]
+    assert source["secureJsonData"] == {"password": "$__file{/run/secrets/reader_password}"}
+    for name in ("grafana", host):
+        assert "reader_password" in SERVICES[name]["secrets"]
+    script = here(host, "/docker-entrypoint-initdb.d/reader.sh")
+    # A script that is not executable would be read into the image's own shell.
+    assert os.access(script, os.X_OK)
+    assert f"CREATE ROLE {source['user']}'" in script.read_text()
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="psql comes with PostgreSQL")
+async def test_the_script_makes_the_reader(database_url: str, tmp_path: Path) -> None:
+    """It can sign in with its password, writes nothing, and is given another password by the next run."""
+    parts = conninfo_to_dict(database_url)
+    server = {
+        "PGHOST": parts["host"],
+        "PGPORT": parts.get("port", 5432),
+        "PGPASSWORD": parts.get("password", ""),
+    }
+    environment = {f"{name}": str(value) for name, value in server.items()}
+    environment |= {"PATH": os.environ["PATH"], "POSTGRES_USER": str(parts["user"])}
+    environment |= {"POSTGRES_DB": str(parts["dbname"]), "READER_PASSWORD_FILE": str(tmp_path / "secret")}
+    made = "SELECT rolpassword FROM pg_authid WHERE rolname = 'phoenix_reader'"
+    found = []
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        try:
+            for secret in ("it's one", "$two`"):
+                (tmp_path / "secret").write_text(secret)
+                subprocess.run([ROOT / "docker/reader.sh"], env=environment, check=True, timeout=60)
+                found.append(await (await connection.execute(made)).fetchone())
+            rights = "SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolconfig FROM pg_roles"
+            row = await (await connection.execute(f"{rights} WHERE rolname = 'phoenix_reader'")).fetchone()
+        finally:
+            await connection.execute("DROP ROLE IF EXISTS phoenix_reader")
+    assert row is not None
+    assert row[:4] == (True, False, False, False)
+    assert set(row[4]) == {"default_transaction_read_only=on", "statement_timeout=30s"}
+    assert None not in found
+    assert found[0] != found[1]
+
+
 def test_grafana_finds_the_dashboards() -> None:
     """The provider's folder is where the repository's dashboards are mounted."""
     (provider,) = read("grafana/provisioning/dashboards/phoenix.yaml")["providers"]
     folder = here("grafana", provider["options"]["path"])
-    assert {"fleet.json", "cost.json", "reliability.json"} <= {path.name for path in folder.iterdir()}
+    assert {f"{name}.json" for name in NAMES} == {path.name for path in folder.iterdir()}
     assert here("grafana", "/etc/grafana/provisioning/datasources/prometheus.yaml").is_file()
 
 
