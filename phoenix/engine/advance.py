@@ -35,6 +35,7 @@ from phoenix.errors import (
 )
 from phoenix.flow.failure import step_of
 from phoenix.ports import Ports
+from phoenix.storage.deaths import SUSPECT
 from phoenix.storage.runs import PendingInterrupt
 from phoenix.telemetry import context, tracing
 from phoenix.telemetry.metrics import QUEUE_SECONDS, RUN_SECONDS
@@ -65,6 +66,8 @@ class InHand:
     superseded: bool = False
     """Its row has moved on: nothing of this attempt may be written any more."""
     over: bool = False
+    is_suspect: bool = False
+    """It was in hand when workers died, and got no further yet: its worker takes no other such run."""
 
 
 class Advance:
@@ -116,7 +119,8 @@ class Advance:
         if self.closing:
             await self._hand_back(run)
             return
-        hand = InHand(taken, RunControl(), asyncio.current_task(), job)
+        suspected = run.crashes >= SUSPECT
+        hand = InHand(taken, RunControl(), asyncio.current_task(), job, is_suspect=suspected)
         self.running[run.id] = hand
         self._on_threads[run.thread_id] = taken
         began = time.monotonic()
