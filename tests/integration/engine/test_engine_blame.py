@@ -102,6 +102,18 @@ async def test_a_worker_has_one_suspect_at_a_time(system: System) -> None:
     assert await life.take(left.id) is not None
 
 
+async def test_two_suspects_that_are_taken_at_once_see_each_other(system: System) -> None:
+    """The second waits until it is known whether the first was taken."""
+    one, other = await suspects(system, 2)
+    async with system.database.begin() as connection:
+        query = text("SELECT was FROM phoenix_take_v2(:run, 7)")
+        await connection.execute(query, {"run": one.id})
+        second = asyncio.create_task(system.lifecycle(7).take(other.id))
+        done, _ = await asyncio.wait({second}, timeout=0.5)
+        assert not done
+    assert await second is None
+
+
 async def test_one_that_lives_for_long_keeps_no_other_waiting(system: System) -> None:
     """After five minutes in hand it is no reason to leave another one."""
     one, other = await suspects(system, 2)
