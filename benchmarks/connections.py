@@ -4,7 +4,8 @@ Each is started as its command starts it, with default settings, on an empty dat
 counts for it, once it has rested for some seconds, is printed beside the most that its pools allow.
 Exits 0 only where neither holds more than that at rest.
 
-PHOENIX_TEST_DATABASE_URL names a server to use; else one is started. Run as `python -m benchmarks.connections`.
+PHOENIX_TEST_DATABASE_URL names a server to use; else one is started. Run as
+`python -m benchmarks.connections`.
 """
 
 from __future__ import annotations
