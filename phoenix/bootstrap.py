@@ -33,6 +33,7 @@ from phoenix.engine.memories import Memories, MemoryOptions
 from phoenix.engine.outbox import Performer
 from phoenix.engine.pauses import MB, Space
 from phoenix.engine.queue import open_queue
+from phoenix.engine.upgrading import UpgradeWatch
 from phoenix.engine.upkeep import Upkeep
 from phoenix.engine.worker import WorkerOptions
 from phoenix.errors import (
@@ -454,6 +455,23 @@ async def migrate_database(
         if down:
             return await migrate.downgrade(url, down)
         return await migrate.upgrade(url, to=to, strict=True, reader=settings.database_reader)
+
+
+@asynccontextmanager
+async def open_upgrade_watch(
+    settings: Settings, *, version: str, old: tuple[str, ...], seconds: float, least: int
+) -> AsyncIterator[UpgradeWatch]:
+    """Yield what compares a version with others, over one database and nothing else.
+
+    Raises:
+        SchemaTooOld, SchemaTooNew, DatabaseUnavailable: it cannot be looked at.
+    """
+    learn_secrets(settings)
+    make_home(settings)
+    async with AsyncExitStack() as stack:
+        url, _ = await _database(settings, stack)
+        rows = await _rows(url, settings, stack)
+        yield UpgradeWatch(rows, version, old, seconds=seconds, least=least)
 
 
 async def probe_sandboxes(settings: Settings) -> list[Probe]:

@@ -29,6 +29,7 @@ from phoenix.cli.options import (
     Server,
 )
 from phoenix.cli.policy_tree import policy
+from phoenix.cli.upgrade_tree import upgrade
 from phoenix.cli.upkeep_tree import delete, migrate, prune
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.add_typer(policy)
 app.add_typer(lens)
 app.add_typer(memory)
 app.add_typer(config)
+app.add_typer(upgrade)
 
 
 @app.command()

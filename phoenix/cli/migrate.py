@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 async def migrate(
     *, to: str = "head", down: str = "", check: bool = False, yes: bool = False, as_json: bool = False
 ) -> int:
-    """Migrate and say what was done; with `check`, return 1 when something is to be done.
+    """Migrate and say what was done; with `check`, return 1 when this version cannot work before it migrates.
 
     Raises:
         SettingInvalid: the options exclude each other, or nobody agreed to lose what `down` removes.
@@ -32,7 +32,7 @@ async def migrate(
         return FAILED
     done = await migrate_database(open_settings(), to=to, down=down, check_only=check)
     _report(done, check=check, as_json=as_json)
-    return FAILED if check and done.waiting else DELIVERED
+    return FAILED if check and done.is_needed else DELIVERED
 
 
 def agreed(question: str, *, yes: bool) -> bool:
@@ -67,7 +67,8 @@ def _report(done: Migrated, *, check: bool, as_json: bool) -> None:
     for name in done.queue:
         typer.echo(f"queue: applied {name}")
     if done.waiting:
-        typer.echo(f"to be done: {', '.join(done.waiting)}")
+        later = "" if done.is_needed or not check else ", once no older version works"
+        typer.echo(f"to be done{later}: {', '.join(done.waiting)}")
     if done.reason:
         say(done.reason)
     if check and done.waiting:

@@ -59,7 +59,8 @@ def migrate(
         ),
     ] = "",
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit with 1 when something is to be done.")
+        bool,
+        typer.Option("--check", help="Change nothing; exit with 1 when this version must migrate first."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --down.")] = False,
     as_json: AsJson = False,

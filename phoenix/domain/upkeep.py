@@ -17,6 +17,8 @@ class Migrated(Frozen):
     """The queue's files that were applied."""
     waiting: list[str] = []
     """What is left to do: revisions, and files of the queue."""
+    is_needed: bool = False
+    """This Phoenix cannot work before it is done; else it removes what older ones still need."""
     reason: str = ""
     """Why something is left."""
 

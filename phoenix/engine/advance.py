@@ -12,6 +12,7 @@ from uuid import UUID
 
 import psycopg
 import structlog
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.types import Command
@@ -35,6 +36,7 @@ from phoenix.errors import (
 )
 from phoenix.flow.failure import step_of
 from phoenix.ports import Ports
+from phoenix.storage.deaths import SUSPECT
 from phoenix.storage.runs import PendingInterrupt
 from phoenix.telemetry import context, tracing
 from phoenix.telemetry.metrics import QUEUE_SECONDS, RUN_SECONDS
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DATABASE_PAUSE_SECONDS = 1.0
+ENTRY = "branch:to:"
+"""How LangGraph names the channel that lets a node begin."""
 INTERRUPT = "__interrupt__"
 """LangGraph's key of interrupts among the values of a stream."""
 
@@ -65,6 +69,8 @@ class InHand:
     superseded: bool = False
     """Its row has moved on: nothing of this attempt may be written any more."""
     over: bool = False
+    is_suspect: bool = False
+    """It was in hand when workers died, and got no further yet: its worker takes no other such run."""
 
 
 class Advance:
@@ -116,7 +122,8 @@ class Advance:
         if self.closing:
             await self._hand_back(run)
             return
-        hand = InHand(taken, RunControl(), asyncio.current_task(), job)
+        suspected = run.crashes >= SUSPECT
+        hand = InHand(taken, RunControl(), asyncio.current_task(), job, is_suspect=suspected)
         self.running[run.id] = hand
         self._on_threads[run.thread_id] = taken
         began = time.monotonic()
@@ -213,6 +220,8 @@ class Advance:
             payload, state = STAY, await graph.aget_state(config)
         else:
             state = await graph.aget_state(config)
+            if has_begun(run, state):
+                await check_steps(graph, config, state)
             payload = await self._first(taken, state)
             if state.created_at is not None and not has_begun(run, state):
                 config = await self._onward(run, config, state)
@@ -283,6 +292,27 @@ def has_begun(run: Run, state: StateSnapshot) -> bool:
     # Checkpoints of the first version do not say whose they are: a thread had one run then.
     of = (state.metadata or {}).get("run_id", str(run.thread_id))
     return of == str(run.id)
+
+
+async def check_steps(
+    graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig, state: StateSnapshot
+) -> None:
+    """Check that the step at which a run stands is still there: a graph without it would seem to have ended.
+
+    Raises:
+        FlowError: it is not; the flow was changed meanwhile.
+    """
+    saver = graph.checkpointer
+    if state.next or not isinstance(saver, BaseCheckpointSaver):
+        return
+    found = await saver.aget_tuple(config)
+    values = found.checkpoint["channel_values"] if found is not None else {}
+    steps = [channel.removeprefix(ENTRY) for channel in values if channel.startswith(ENTRY)]
+    if lost := sorted(set(steps) - set(graph.nodes)):
+        raise FlowError(
+            f"This run stands at {', '.join(lost)}, which its flow no longer has.",
+            hint="Bring it back and run `phoenix resume`, or fork the project from an earlier checkpoint.",
+        )
 
 
 STAY = object()

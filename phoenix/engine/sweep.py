@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 import structlog
@@ -19,7 +19,7 @@ from phoenix.engine.admission import Admission, Change
 from phoenix.engine.lifecycle import end
 from phoenix.engine.queue import RunQueue
 from phoenix.errors import RunQuarantined
-from phoenix.storage import events, jobs, places, runs, workers
+from phoenix.storage import deaths, events, jobs, places, runs, workers
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,19 @@ LATE_SECONDS = 2.5
 FORGET_SECONDS = 60.0
 """A frozen worker's row is kept for so long, to be seen."""
 MAX_CRASHES = 3
-"""A run that was in hand at so many deaths of a worker in a row, and got no further, is quarantined."""
+"""A run that was in hand at so many deaths of a worker in a row, and got no further, is quarantined, unless
+as many workers died without it meanwhile: then something else kills them."""
+LAST_CRASHES = 6
+"""At so many it is quarantined whatever happens elsewhere."""
+MAX_DAY = 20
+"""So many deaths within a day quarantine a run even if it gets on between them."""
+
+
+def is_to_blame(blame: deaths.Blame) -> bool:
+    """Tell whether a run is quarantined; see docs/decisions/0041."""
+    if blame.crashes >= LAST_CRASHES or blame.day >= MAX_DAY:
+        return True
+    return blame.crashes >= MAX_CRASHES and blame.crashes > blame.elsewhere
 
 
 @dataclass
@@ -90,7 +102,7 @@ class Sweep:
     ) -> None:
         self._admission = admission
         self._queue = queue
-        self._key = key
+        self.key = key
         self._in_hand = in_hand
         self._effects = effects
         self._untidy = untidy
@@ -104,7 +116,7 @@ class Sweep:
             judges: Whether other workers may be found lost; see `Steadiness`.
         """
         # Nearly always there is nothing to do, and one statement sees that.
-        if not await self._untidy(self._key, self._dead_seconds, list(self._in_hand)):
+        if not await self._untidy(self.key, self._dead_seconds, list(self._in_hand)):
             return []
         async with self._admission.transaction() as change:
             connection = change.connection
@@ -112,7 +124,7 @@ class Sweep:
                 return []
             lost = await self._lost(connection) if judges else []
             left = await self._take_over(change, lost)
-            left += await workers.leave_forgotten(connection, self._key, in_hand=self._in_hand)
+            left += await workers.leave_forgotten(connection, self.key, in_hand=self._in_hand)
             await self._drop_jobs(connection, left, judges=judges)
             due = await runs.idle(connection)
             for place in due:
@@ -129,7 +141,7 @@ class Sweep:
 
     async def _lost(self, connection: AsyncConnection) -> list[workers.Lost]:
         return await workers.lost(
-            connection, self._key, dead_seconds=self._dead_seconds, stale_seconds=self._stale_seconds
+            connection, self.key, dead_seconds=self._dead_seconds, stale_seconds=self._stale_seconds
         )
 
     @property
@@ -137,7 +149,7 @@ class Sweep:
         return min(DEAD_SECONDS, self._stale_seconds)
 
     async def _take_over(self, change: Change, lost: Collection[workers.Lost]) -> list[UUID]:
-        """Take the runs of lost workers; quarantine those that were in hand at too many deaths."""
+        """Take the runs of lost workers; quarantine those that are to blame."""
         connection = change.connection
         left: list[UUID] = []
         for crashed in (True, False):
@@ -145,25 +157,35 @@ class Sweep:
             if not keys:
                 continue
             found = await workers.took(connection, keys)
+            if crashed:
+                await deaths.record(connection, keys, found)
             await workers.leave(connection, found, crashed=crashed)
             await workers.forget(connection, keys, seconds=0 if crashed else FORGET_SECONDS)
             left += found
-        for run_id in left:
-            locked = await runs.lock(connection, run_id)
-            if locked.run.crashes >= MAX_CRASHES:
-                await self._quarantine(change, locked)
+            if crashed:
+                await self._judge(change, found)
         return left
 
-    async def _quarantine(self, change: Change, locked: runs.LockedRun) -> None:
+    async def _judge(self, change: Change, struck: Collection[UUID]) -> None:
+        """Quarantine those of the runs in hand at a death that are to blame for it."""
+        for run_id in struck:
+            blame = await deaths.blame(change.connection, run_id)
+            if is_to_blame(blame):
+                locked = await runs.lock(change.connection, run_id)
+                await self._quarantine(change, locked, max(blame.crashes, blame.day))
+            elif blame.crashes >= MAX_CRASHES:
+                log.warning("run_spared", run_id=str(run_id), **asdict(blame))
+
+    async def _quarantine(self, change: Change, locked: runs.LockedRun, crashes: int) -> None:
         run = locked.run
         step, seen = await events.last_step(change.connection, run.project_id, run.id)
         error = RunQuarantined(
-            f"{run.crashes} workers died with this run in hand, the last one in step {step or 'unknown'}."
+            f"{crashes} workers died with this run in hand, the last one in step {step or 'unknown'}."
             + (f" Its last error was: {seen}" if seen else ""),
             hint="Mend what kills them, then `phoenix resume` releases it.",
         )
         about = RunError(code=error.code, category=error.category, message=str(error), step=step)
-        log.error("run_quarantined", run_id=str(run.id), step=step, crashes=run.crashes)
+        log.error("run_quarantined", run_id=str(run.id), step=step, crashes=crashes)
         await end(change, locked, "failed", error=about)
 
     async def _drop_jobs(self, connection: AsyncConnection, left: Collection[UUID], *, judges: bool) -> None:

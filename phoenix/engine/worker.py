@@ -28,7 +28,7 @@ from phoenix.engine.heartbeat import BEAT_SECONDS, Heartbeat, Pulse
 from phoenix.engine.pauses import Pauses, Space
 from phoenix.engine.sweep import STALE_SECONDS, Steadiness, Sweep
 from phoenix.errors import DatabaseUnavailable, DiskFull
-from phoenix.storage import workers
+from phoenix.storage import deaths, workers
 from phoenix.storage.database import transaction
 
 log = structlog.get_logger(__name__)
@@ -103,6 +103,8 @@ class RunWorker:
     _alive: asyncio.Event = field(default_factory=asyncio.Event)
     _steady: Steadiness = field(default_factory=Steadiness)
     _heart: Heartbeat | None = None
+    _sessions: int = 0
+    """How many sessions its heart had when it last looked whether it was taken for dead."""
 
     @property
     def pulse(self) -> Pulse:
@@ -128,6 +130,7 @@ class RunWorker:
         self._alive.clear()
         self.advance.closing = False
         self._steady = Steadiness()
+        self._sessions = 0
         self._state = "active"
         self.pauses.begun = self._rest
         heart = self._heart = self.heartbeat(self._pulse)
@@ -230,6 +233,8 @@ class RunWorker:
         if self.pauses.asks_database:
             async with transaction(self.database) as connection:
                 await self.pauses.look(connection)
+        if heart.sessions != self._sessions:
+            await self._alive_again(heart.sessions)
         judges = self._steady.beat(sessions=heart.sessions)
         if self._steady.is_new:
             async with transaction(self.database) as connection:
@@ -238,8 +243,28 @@ class RunWorker:
             async with transaction(self.database) as connection:
                 seen = await workers.look(connection, [hand.taken.run.id for hand in hands])
             _obey(hands, {row.id: row for row in seen})
+            await self._clear([hand for hand in hands if hand.is_suspect])
         await self.sweep(judges=judges)
         self._alive.set()
+
+    async def _alive_again(self, sessions: int) -> None:
+        """Take back that this worker died, which others say of one whose session was lost for a while."""
+        if sessions > 1:
+            async with transaction(self.database) as connection:
+                acquitted = await deaths.retract(connection, self.sweep.key)
+            if acquitted:
+                log.warning("worker_was_taken_for_dead", runs=[str(run_id) for run_id in acquitted])
+        self._sessions = sessions
+
+    async def _clear(self, suspects: list[InHand]) -> None:
+        """Suspect runs no longer that got on: the next suspect may come."""
+        if not suspects:
+            return
+        ids = [hand.taken.run.id for hand in suspects]
+        async with transaction(self.database) as connection:
+            cleared = set(await deaths.clear(connection, self.sweep.key, ids))
+        for hand in suspects:
+            hand.is_suspect = hand.taken.run.id not in cleared
 
 
 def _obey(hands: list[InHand], rows: dict[UUID, workers.Seen]) -> None:

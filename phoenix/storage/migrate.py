@@ -126,7 +126,7 @@ async def status(url: str) -> Migrated:
             if found.revision is not None and found.revision not in _names():
                 schema.check(found)
                 return Migrated(before=found.revision, after=found.revision)
-            due = [r.name for r in schema.missing(found.revision)]
+            missing = schema.missing(found.revision)
             files: tuple[str, ...] = ()
             if await schema.exists(connection, "procrastinate_jobs"):
                 queue = await queue_schema.read(connection)
@@ -134,7 +134,10 @@ async def status(url: str) -> Migrated:
                 files = queue.lacks
     finally:
         await engine.dispose()
-    return Migrated(before=found.revision, after=found.revision, waiting=[*due, *files])
+    needed = [r.name for r in missing if not r.contracts]
+    needed += [name for name in files if not queue_schema.is_post(name)]
+    waiting = [*(r.name for r in missing), *files]
+    return Migrated(before=found.revision, after=found.revision, waiting=waiting, is_needed=bool(needed))
 
 
 async def check(engine: AsyncEngine) -> None:

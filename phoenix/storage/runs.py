@@ -218,7 +218,7 @@ async def set_wake(connection: AsyncConnection, run_id: UUID) -> None:
 
 async def forgive(connection: AsyncConnection, run_id: UUID) -> None:
     """Forget how often workers died with a run in hand."""
-    await _set(connection, run_id, crashes=0)
+    await _set(connection, run_id, crashes=0, forgiven_at=CLOCK)
 
 
 async def set_paused(connection: AsyncConnection, project_id: UUID, *, paused: bool) -> None:

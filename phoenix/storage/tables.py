@@ -181,6 +181,10 @@ runs = Table(
     # How often in a row a worker died with it in hand at the same place, and that place.
     Column("crashes", Integer, nullable=False, server_default=ZERO),
     Column("crash_mark", Text),
+    # Of the worker that took it last.
+    Column("version", Text),
+    # When somebody last released it: deaths before that count no more.
+    Column("forgiven_at", TIME),
     # It holds one of the places of its project and organisation: it has a job, or is worked on.
     Column("admitted", Boolean, nullable=False, server_default=text("false")),
     # Its place among organisations: jobs of low tags are taken first (see docs/decisions/0016).
@@ -223,6 +227,12 @@ runs = Table(
         "ix_runs_ended",
         "finished_at",
         postgresql_where=text("parent_id IS NULL AND finished_at IS NOT NULL"),
+    ),
+    # How runs ended lately, to compare versions.
+    Index(
+        "ix_runs_outcome",
+        "finished_at",
+        postgresql_where=text("version IS NOT NULL AND finished_at IS NOT NULL"),
     ),
     # At most one run of a thread is worked on or waits.
     Index(
@@ -268,6 +278,18 @@ workers = Table(
     Column("started_at", TIME, nullable=False, server_default=CLOCK),
     Column("heartbeat_at", TIME, nullable=False, server_default=CLOCK),
     CheckConstraint("state IN ('active', 'draining', 'paused')", name="state"),
+)
+
+# Workers whose process died, and what they had in hand; see docs/decisions/0041.
+worker_deaths = Table(
+    "worker_deaths",
+    metadata,
+    Column("worker", BigInteger, primary_key=True, autoincrement=False),
+    Column("host", Text, nullable=False, server_default=""),
+    Column("version", Text, nullable=False, server_default=""),
+    Column("runs", ARRAY(UUID()), nullable=False),
+    Column("at", TIME, nullable=False, server_default=CLOCK),
+    Index(None, "at"),
 )
 
 approvals = Table(

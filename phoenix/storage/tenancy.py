@@ -53,7 +53,7 @@ BY_COLUMN: Mapping[str, str] = {
 
 SHARED = ("users", "begun_forks")
 """Tables of all organisations that requests use: accounts, and ids of forks that are being made."""
-CLOSED = ("signing_keys", "refresh_tokens", "workers", "sign_ins", "circuits")
+CLOSED = ("signing_keys", "refresh_tokens", "workers", "worker_deaths", "sign_ins", "circuits")
 """Tables that no request reads once it is known whose it is."""
 HIDDEN: Mapping[str, frozenset[str]] = {
     "users": frozenset({"password_hash", "external_id"}),

@@ -1,6 +1,6 @@
 """How runs begin, are taken and end: each is one statement and one commit (docs/decisions/0021).
 
-The rules are in functions of the database (migration 0024): what a transition reads, locks and writes
+The rules are in functions of the database (migrations 0024, 0031): what a transition reads, locks and writes
 depends on what it finds, and between two of its statements there is no message to anybody. Locks are taken
 in one order everywhere: children before parents, runs before the project's event counter.
 """
@@ -118,7 +118,7 @@ LAUNCH_RUNS = _LAUNCH.replace("{projects}", "")
 """A launch in two statements: row-level security looks for the project's row before it takes others of it."""
 
 TAKE = f"""
-WITH t AS (SELECT * FROM phoenix_take_v1($1::uuid, $2::int8))
+WITH t AS (SELECT * FROM phoenix_take_v2($1::uuid, $2::int8))
 SELECT t.was, t.held, t.organisation, {_columns(_RUN, "(t.taken).")}, (t.taken).input,
     {_columns(_PROJECT, "(t.its).")}, jsonb_path_query_array((t.taken).interrupts, '$[*].id')
 FROM t

@@ -94,11 +94,7 @@ async def took(connection: AsyncConnection, keys: Collection[int]) -> list[UUID]
     return list((await connection.execute(query)).scalars())
 
 
-PROGRESS = (
-    "(SELECT coalesce(max(c.checkpoint_id), '') FROM checkpoints c"
-    " WHERE c.thread_id = runs.thread_id::text)"
-    " || '/' || (SELECT count(*) FROM model_journal j WHERE j.run_id = runs.id)"
-)
+PROGRESS = "phoenix_progress_v1(runs)"
 """How far a run is: every checkpoint changes it, those of its agents too, and every answer of a model."""
 
 

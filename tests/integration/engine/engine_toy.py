@@ -39,6 +39,7 @@ MARKS = "marks"
 CHILDREN = 3
 BIG = 1024**2
 BUSY_SECONDS = 4.0
+LENGTHY_SECONDS = 1.5
 
 
 class Words(Frozen):
@@ -105,6 +106,14 @@ async def fatal(words: Words) -> Words:
     if not (Path(words.folder) / "go").exists():
         await asyncio.sleep(0.5)  # the event of its start is stored meanwhile
         os._exit(9)
+    return words
+
+
+@step
+async def lengthy(words: Words) -> Words:
+    """Take longer than `fatal` does to kill."""
+    words.mark("lengthy")
+    await asyncio.sleep(LENGTHY_SECONDS)
     return words
 
 
@@ -197,6 +206,7 @@ FLOWS: Mapping[str, Flow[Any, Any]] = {
     "leaky": first >> leaky,
     "slow": first >> slow >> last,
     "fatal": first >> fatal >> last,
+    "lengthy": first >> lengthy >> last,
     "busy": busy >> last,
     "slow_parent": open_children >> slow >> wait("build") >> absorb,
     "gate": first >> approve("spec", revise=first) >> last,
