@@ -116,7 +116,10 @@ async def _lane(plan: Plan) -> AsyncIterator[Lane]:
     settle_in(place)
     guards.remove(plan.removed, place)
     watch_database(place.boundaries)
-    settings = Settings(home=plan.folder / "home", DATABASE_URL=SecretStr(plan.url), sandbox="auto")  # type: ignore[call-arg]
+    # Spans are written at times of their own, by a thread: their statements are no points to kill at.
+    settings = Settings(
+        home=plan.folder / "home", DATABASE_URL=SecretStr(plan.url), sandbox="auto", traces="off"
+    )
     backends = {MODEL: SoldModel(lines_of(AGENT))}
     async with (
         open_system(

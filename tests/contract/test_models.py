@@ -18,7 +18,7 @@ from phoenix.llm.models import ProjectModels, open_models
 from phoenix.llm.scripted import Line, Say, ScriptedModel
 from phoenix.llm.usage import MemoryUsage
 from phoenix.ports import Caller, Models
-from phoenix.settings import Settings
+from phoenix.settings import load_settings
 from tests.unit.llm.server import Reply, serving
 
 
@@ -74,7 +74,12 @@ async def models(
 
     def opened(name: str, backend: Backend | None = None, record: Path | None = None) -> ProjectModels:
         return open_models(
-            Settings(home=tmp_path), name, usage=MemoryUsage(), events=Log(), backend=backend, record=record
+            load_settings().model_copy(update={"home": tmp_path}),
+            name,
+            usage=MemoryUsage(),
+            events=Log(),
+            backend=backend,
+            record=record,
         )
 
     if request.param == "provider":

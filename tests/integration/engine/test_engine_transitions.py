@@ -74,6 +74,7 @@ async def test_all_of_a_project_and_its_run_is_stored(system: System) -> None:
         "gate_rules": GateRules(gates={"spec": GateRule(quorum=2)}),
         "rules": RuleSet(rules=[]),
         "limits": ProjectLimits(tokens=7),
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     }
     given = launched(**changes)
     unset = {"forked_from", "max_runs", "organisation_id"}

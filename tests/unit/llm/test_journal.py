@@ -322,14 +322,14 @@ async def test_a_cancelled_call_whose_answer_had_arrived_is_kept() -> None:
 
 
 async def test_a_cut_answer_leaves_nothing(provider: ProviderModel, server: Server) -> None:
-    """Half an answer is no answer: nothing is kept, and nothing of it is counted."""
+    """Half an answer is no answer: nothing is kept of it, and it is counted as one that broke off."""
     server.replies = [Reply("hello", cut=40), Reply("hello", cut=60), Reply("hello")]
     world = World()
     world.model = provider  # type: ignore[assignment]
     assert await world.process(say) == 1
     assert len(server.requests) == 3
     assert [kept.message["content"] for kept in world.journal.kept.values()] == ["hello"]
-    assert len(world.usage.calls) == 1
+    assert [call.broken for call in world.usage.calls] == [True, False]
 
 
 async def test_no_key_or_header_is_kept(provider: ProviderModel, server: Server) -> None:
