@@ -196,4 +196,6 @@ def _label(connection: Any, gen: Any) -> str:
 def _stores(connection: Any, label: str) -> bool:
     """Tell whether this ended a transaction that wrote rows of Phoenix."""
     idle = connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
-    return bool(idle and re.search(r"INSERT|UPDATE|WITH", label) and "procrastinate" not in label)
+    return bool(
+        idle and re.search(r"INSERT|UPDATE|WITH|phoenix_settle", label) and "procrastinate" not in label
+    )

@@ -251,7 +251,13 @@ def thinned(jobs: Sequence[Job], count: int) -> list[Job]:
 
 
 def before_checkpoint(found: Sequence[Boundary], kind: Kind, nth: int, count: int) -> list[Boundary]:
-    """Return the last boundaries that a run crosses between its nth of a kind and the next checkpoint."""
+    """Return the last boundaries that a run crosses between its nth of a kind and the next checkpoint.
+
+    Its own where there are any: others, such as statements that write events, may come when the checkpoint
+    is on its way already.
+    """
     places = [place for place, boundary in enumerate(found) if boundary.kind == kind]
     later = itertools.takewhile(lambda b: not CHECKPOINT.search(b.label), found[places[nth - 1] + 1 :])
-    return [boundary for boundary in later if boundary.is_own or EVENTS.search(boundary.label)][-count:]
+    near = list(later)
+    own = [boundary for boundary in near if boundary.is_own]
+    return (own or [boundary for boundary in near if EVENTS.search(boundary.label)])[-count:]
