@@ -60,7 +60,9 @@ docs: setup ## Build the documentation, strictly
 lock: ## Lock the dependencies and export the requirements (needs Poetry 2 with its export plugin)
 	poetry lock
 	poetry export -o requirements/runtime.txt
-	poetry export --with dev,docs -E anthropic -E aws -E kubernetes -E sentry -E vault -o requirements/dev.txt
+	poetry export --with dev,docs -E anthropic -E aws -E google -E kubernetes -E sentry -E vault -o requirements/dev.txt
+	# google-genai wants google-auth[requests]; the export leaves the extra out, and pip then calls it unpinned.
+	sed -i.bak 's/^google-auth==/google-auth[requests]==/' requirements/dev.txt && rm requirements/dev.txt.bak
 
 clean: ## Remove what was made
 	rm -rf $(VENV) site .mypy_cache .ruff_cache .hypothesis

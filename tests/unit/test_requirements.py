@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-TESTED_EXTRAS = ("anthropic", "aws", "kubernetes", "sentry", "vault")
+TESTED_EXTRAS = ("anthropic", "aws", "google", "kubernetes", "sentry", "vault")
 """Extras whose packages the tests need: exported beside the development tools."""
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)")
 
