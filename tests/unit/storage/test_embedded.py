@@ -105,6 +105,22 @@ def made(prepared: Path, tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
+def test_it_starts_under_uvloop(tmp_path: Path) -> None:
+    """It is the loop of `phoenix up`; there the server holds the other end of its starter's output."""
+    pytest.importorskip("uvloop")
+    done = subprocess.run(
+        [sys.executable, "-c", HOLDER.replace("asyncio.run(", "__import__('uvloop').run("), str(tmp_path)],
+        input="\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=Path(embedded.__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("postgresql://")
+
+
 async def test_processes_share_one_server_and_the_last_to_leave_stops_it(home: Path) -> None:
     """Three processes that start at the same moment get one server, which ends with the last of them."""
     holders = [await begin(home) for _ in range(3)]
