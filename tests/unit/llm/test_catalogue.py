@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -164,6 +165,7 @@ def test_a_missing_key_is_named_at_start(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hint is the command that installs it."""
     monkeypatch.setenv("GOOGLE_API_KEY", "k")
+    monkeypatch.setitem(sys.modules, "langchain_google_genai", None)
     entry = parse_catalogue("models: {g: {model: 'google_genai:gemini-x'}}").models["g"]
     with pytest.raises(ModelUnknown) as caught:
         open_alias("g", entry, Settings(home=tmp_path))

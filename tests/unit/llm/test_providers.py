@@ -85,8 +85,11 @@ async def test_no_model_names_the_three_ways_and_the_demo(tmp_path: Path) -> Non
         ("groq:x", "langchain-groq"),
     ],
 )
-def test_an_unknown_model_fails_at_start(name: str, said: str, tmp_path: Path) -> None:
+def test_an_unknown_model_fails_at_start(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bad names, unknown providers and missing packages are told apart."""
+    monkeypatch.setitem(sys.modules, "langchain_google_genai", None)
     with pytest.raises(ModelUnknown, match=said):
         open_provider(given(tmp_path, key="k"), name)
 
