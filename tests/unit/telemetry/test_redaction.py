@@ -107,14 +107,14 @@ def test_settings_and_environment_are_learnt() -> None:
         "QUEUE": "amqp://u:env-secret-4@h/",
         "GITHUB_TOKEN_FILE": "/run/secrets/token",
         "HOME": "/home/someone",
-        "PWD": "/home/someone/work",
+        "PWD": "/home/someone/code",
         "OLDPWD": "/home/someone/before",
         "DB_PWD": "env-secret-5",
     }
     KNOWN.add_environment(environment)
     text = "settings-secret-1 settings-plain-1 env-secret-2 env-secret-3 env-secret-4 /run/secrets/token"
     assert mask(text) == f"{MASK} settings-plain-1 {MASK} {MASK} {MASK} /run/secrets/token"
-    folders = "/home/someone/work/file.py /home/someone/before"
+    folders = "/home/someone/code/file.py /home/someone/before"
     assert mask(f"{folders} env-secret-5") == f"{folders} {MASK}"
 
 
